@@ -1,0 +1,45 @@
+# Two commands: `make serve` serves ./packs, `make test` runs the tests. Each sets up what it needs in .venv.
+# `make serve ARGS="--packs DIR --addr 127.0.0.1:5005"` and `make test ARGS="-k catalog"` pass arguments on.
+
+ARGS ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The first interpreter on PATH that is new enough; PYTHON=… overrides it.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "packregistry needs Python 3.11 or newer: install it, or say which with PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/serve.stamp
+
+serve: $(VENV)/serve.stamp ## Serve ./packs on http://127.0.0.1:5000
+	@exec $(BIN)/packregistry serve $(ARGS)
+
+test: $(VENV)/test.stamp ## Run the tests
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	@# A selection of tests covers a selection of the code: the bound holds for the whole run.
+	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0)
+
+check: $(VENV)/test.stamp ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .packregistry .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

@@ -1,0 +1,345 @@
+"""The values everything else speaks in: parsed at the edge, frozen, trusted inside.
+
+`Digest`, `PackName` and `Tag` are strings that went through their `parse`; a plain `str` is not accepted where
+one of them is meant. A `PackRecord` is all the registry knows of one pack name, and is what the storage replaces whole.
+Times are UTC in ISO 8601, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from packregistry.errors import DigestInvalidError, NameInvalidError, TagInvalidError
+
+NAME_MAX = 128
+TAG_MAX = 128
+GROUP_SEPARATOR = "__"
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*", re.ASCII)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
+_PARENT = re.compile(r"[0-9]+(?:\.[0-9]+)*\.x", re.ASCII)
+
+Severity = Literal["error", "warning"]
+Json = dict[str, Any]
+
+
+def shown(text: str, limit: int = 80) -> str:
+    """`text` as it may stand in a message or a log line: quoted, escaped, and no longer than `limit`."""
+    cut = text if len(text) <= limit else text[:limit] + "…"
+    return json.dumps(cut)
+
+
+class Digest(str):
+    """`sha256:` and 64 lower-case hexadecimal digits."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the digest `text` is, or raise `DigestInvalidError`."""
+        if not _DIGEST.fullmatch(text):
+            raise DigestInvalidError(
+                f"{shown(text)} is not a digest", remedy="write sha256: and 64 lower-case hexadecimal digits"
+            )
+        return cls(text)
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """Return the digest of `data`."""
+        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+
+    @property
+    def hex(self) -> str:
+        """The 64 digits alone."""
+        return self[7:]
+
+
+class PackName(str):
+    """What a pack is called: safe in a path, a URL and an OCI repository name (but for upper case)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the name `text` is, or raise `NameInvalidError`."""
+        if len(text) > NAME_MAX or not _NAME.fullmatch(text):
+            raise NameInvalidError(
+                f"{shown(text)} is not a pack name",
+                remedy=f"use up to {NAME_MAX} letters, digits, '.', '_' and '-', beginning and ending with a letter or digit",
+            )
+        return cls(text)
+
+
+class Tag(str):
+    """`[group__]label`: what a release is asked for by."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the tag `text` is, or raise `TagInvalidError`."""
+        if len(text) > TAG_MAX or not _TAG.fullmatch(text):
+            raise TagInvalidError(
+                f"{shown(text)} is not a tag",
+                remedy=f"use up to {TAG_MAX} letters, digits, '_', '.' and '-', not beginning with '.' or '-'",
+            )
+        return cls(text)
+
+    @classmethod
+    def of_version(cls, version: str, group: str = "") -> Self:
+        """Return the tag a release of `version` in `group` has, or raise `TagInvalidError`.
+
+        Stricter than `parse`: what the server writes into tags itself (the group separator, the `.x` of
+        parent tags) may not stand in a version or a group.
+        """
+        for what, text in (("version", version), ("group", group)):
+            if GROUP_SEPARATOR in text or (text and text[0] + text[-1] != (text[0] + text[-1]).strip("_")):
+                raise TagInvalidError(
+                    f"{what} {shown(text)} has '{GROUP_SEPARATOR}' in it or '_' at an end",
+                    remedy="'__' separates a group from a label: use '-' or '.'",
+                )
+        if _PARENT.fullmatch(version.lstrip("vV")):
+            raise TagInvalidError(
+                f"version {shown(version)} looks like a parent tag",
+                remedy="the server makes tags that end in '.x' itself: give the version a number",
+            )
+        return cls.parse(f"{group}{GROUP_SEPARATOR}{version}" if group else version)
+
+    @property
+    def group(self) -> str:
+        """The part before `__`, or an empty string."""
+        head, separator, _ = self.partition(GROUP_SEPARATOR)
+        return head if separator else ""
+
+    @property
+    def label(self) -> str:
+        """The part after `__`, or all of it."""
+        head, separator, tail = self.partition(GROUP_SEPARATOR)
+        return tail if separator else head
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A blob: its address, its size, and what it is."""
+
+    digest: Digest
+    size: int
+    media_type: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a pack: `path` is relative to the pack's folder, with `/`, in NFC or as found."""
+
+    path: str
+    size: int
+    digest: Digest
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something wrong with a pack: an error keeps it out, a warning does not.
+
+    `file` is relative to the pack (empty: the pack as a whole), `line` counts from 1 (0: unknown), `field` is a
+    dotted path inside the file (empty: the file as a whole).
+    """
+
+    severity: Severity
+    file: str
+    line: int
+    field: str
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        """Render as `file:line: field: message (remedy)`, leaving out what is not known."""
+        where = self.file + (f":{self.line}" if self.line else "")
+        text = ": ".join(part for part in (where, self.field, self.message) if part)
+        return f"{text} ({self.remedy})" if self.remedy else text
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a release came from: pushed by somebody, or a watched directory (then `directory` is its absolute path)."""
+
+    kind: Literal["push", "directory"]
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What listings and filters show of a release, from pack.json."""
+
+    display_name: str
+    layer: str
+    addon_type: str = ""
+    addon_sub_type: str = ""
+    cloud_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One version of a pack, as published.
+
+    `content` is the listing of the files (canonical JSON, see `archive.listing`); its digest says whether two
+    archives hold the same pack, however they were compressed. `files` are the small files clients read without the
+    archive, by title.
+    """
+
+    tag: Tag
+    version: str
+    metadata: Metadata
+    archive: Descriptor
+    content: Descriptor
+    manifest: Descriptor
+    files: tuple[Descriptor, ...]
+    origin: Origin
+    published: str
+    problems: tuple[Problem, ...] = ()
+
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Every blob the release needs."""
+        return (self.archive, self.content, self.manifest, *self.files)
+
+    def file(self, title: str) -> Descriptor | None:
+        """The small file called `title`, if the pack has it."""
+        return next((item for item in self.files if item.title == title), None)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One change of a pack: `before` and `after` are archive digests, absent where there was or is nothing."""
+
+    time: str
+    user: str
+    action: str
+    tag: Tag
+    before: Digest | None = None
+    after: Digest | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PackRecord:
+    """All the registry knows of one pack name; replaced whole.
+
+    `releases` is by primary tag, `tags` maps the tags an operator added to a primary tag. Parent tags are computed,
+    never stored. `history` is oldest first.
+    """
+
+    name: PackName
+    releases: Mapping[Tag, Release] = field(default_factory=dict)
+    tags: Mapping[Tag, Tag] = field(default_factory=dict)
+    history: tuple[HistoryEntry, ...] = ()
+
+    def encode(self) -> bytes:
+        """The record as the JSON that `decode` reads."""
+        document = {
+            "format": 1,
+            "name": self.name,
+            "releases": [_release_json(release) for release in self.releases.values()],
+            "tags": dict(self.tags),
+            "history": [_compact(dataclasses.asdict(entry)) for entry in self.history],
+        }
+        return json.dumps(document, indent=1, ensure_ascii=False).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> PackRecord:
+        """Read what `encode` wrote. Raises `ValueError`, `KeyError` or `TypeError` on anything else."""
+        document = json.loads(data)
+        if document["format"] != 1:
+            raise ValueError(f"record format {document['format']!r} is not known; it was written by a newer packregistry")
+        releases = [_release_of(item) for item in document["releases"]]
+        return cls(
+            name=PackName.parse(document["name"]),
+            releases={release.tag: release for release in releases},
+            tags={Tag(tag): Tag(target) for tag, target in document["tags"].items()},
+            history=tuple(_history_of(item) for item in document["history"]),
+        )
+
+
+def _compact(document: Json) -> Json:
+    return {key: value for key, value in document.items() if value not in (None, "", 0, ())}
+
+
+def _descriptor_json(descriptor: Descriptor) -> list[Any]:
+    return [descriptor.digest, descriptor.size, descriptor.media_type, descriptor.title]
+
+
+def _descriptor_of(item: list[Any]) -> Descriptor:
+    return Descriptor(Digest.parse(item[0]), int(item[1]), item[2], item[3])
+
+
+def _release_json(release: Release) -> Json:
+    return {
+        "tag": release.tag,
+        "version": release.version,
+        "metadata": _compact(dataclasses.asdict(release.metadata)),
+        "archive": _descriptor_json(release.archive),
+        "content": _descriptor_json(release.content),
+        "manifest": _descriptor_json(release.manifest),
+        "files": [_descriptor_json(item) for item in release.files],
+        "origin": _compact(dataclasses.asdict(release.origin)),
+        "published": release.published,
+        "problems": [_compact(dataclasses.asdict(problem)) for problem in release.problems],
+    }
+
+
+def _release_of(item: Json) -> Release:
+    metadata = item["metadata"]
+    return Release(
+        tag=Tag.parse(item["tag"]),
+        version=item["version"],
+        metadata=Metadata(
+            display_name=metadata.get("display_name", ""),
+            layer=metadata.get("layer", ""),
+            addon_type=metadata.get("addon_type", ""),
+            addon_sub_type=metadata.get("addon_sub_type", ""),
+            cloud_types=tuple(metadata.get("cloud_types", ())),
+        ),
+        archive=_descriptor_of(item["archive"]),
+        content=_descriptor_of(item["content"]),
+        manifest=_descriptor_of(item["manifest"]),
+        files=tuple(_descriptor_of(entry) for entry in item["files"]),
+        origin=Origin(item["origin"]["kind"], item["origin"].get("directory", "")),
+        published=item["published"],
+        problems=tuple(problem_of(entry) for entry in item["problems"]),
+    )
+
+
+def problem_json(problem: Problem) -> Json:
+    """A problem as JSON, without what is not known."""
+    return _compact(dataclasses.asdict(problem))
+
+
+def problem_of(item: Json) -> Problem:
+    """Read what `problem_json` wrote."""
+    return Problem(
+        severity=item["severity"],
+        file=item.get("file", ""),
+        line=item.get("line", 0),
+        field=item.get("field", ""),
+        message=item["message"],
+        remedy=item.get("remedy", ""),
+    )
+
+
+def _history_of(item: Json) -> HistoryEntry:
+    return HistoryEntry(
+        time=item["time"],
+        user=item["user"],
+        action=item["action"],
+        tag=Tag(item["tag"]),
+        before=Digest(item["before"]) if "before" in item else None,
+        after=Digest(item["after"]) if "after" in item else None,
+        message=item.get("message", ""),
+    )
