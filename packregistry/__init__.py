@@ -1,3 +1,33 @@
-"""A self-hosted registry server for Spectro Cloud packs."""
+"""A self-hosted registry server for Spectro Cloud packs.
+
+Two flows, one in and one out. A watched directory (and, in time, a pushed archive) enters through
+`registry.Registry.publish`, which puts its blobs and replaces its pack's record in the storage; everything that is
+read goes through the packs kept in memory, which follow the records, and leaves through `web`::
+
+    packs/ directories ─► sources ─► Registry.publish ─► storage: blobs + records ─► Registry ─► web: /v1  /api/v1
+
+A module imports only modules of a lower rank; those of one rank do not know each other (`tests/test_ranks.py`)::
+
+    rank 0   errors       every refusal: wire code, HTTP status, what to do
+         1   model        digest, pack name, tag, release, record: frozen, parsed at the edge
+             versions     the order of real-world versions, parent tags
+             config       one table of options: file, environment, flags, help
+         2   pack         read and lint a pack's files: metadata and problems
+             archive      files to a reproducible archive, members out of any
+             directory    a pack directory: what is in it, whether it has changed
+             sightings    what was last seen of watched directories
+             catalog      a pack in memory: releases, tags, parent tags, blobs
+             manifests    the manifests a release is described by
+             auth         who asks, and what that takes to know
+             storage      the contract of a backend; filesystem and memory
+             logs         how log lines look
+         3   blobcache    small blobs in memory
+         4   registry     publish, find, withdraw: all policy, no HTTP
+         5   sources      watched directories: publish what is new, withdraw what is gone
+         6   watcher      looking again and again, sooner when something happens
+         7   web          requests to calls, values to responses
+         8   server       one process, from its configuration to its exit
+         9   cli          the command line
+"""
 
 __version__ = "0.1.0"

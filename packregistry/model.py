@@ -72,7 +72,7 @@ class PackName(str):
         if len(text) > NAME_MAX or not _NAME.fullmatch(text):
             raise NameInvalidError(
                 f"{shown(text)} is not a pack name",
-                remedy=f"use up to {NAME_MAX} letters, digits, '.', '_' and '-', beginning and ending with a letter or digit",
+                remedy=f"use up to {NAME_MAX} letters, digits, '.', '_', '-', with a letter or digit at both ends",
             )
         return cls(text)
 
@@ -257,7 +257,9 @@ class PackRecord:
         """Read what `encode` wrote. Raises `ValueError`, `KeyError` or `TypeError` on anything else."""
         document = json.loads(data)
         if document["format"] != 1:
-            raise ValueError(f"record format {document['format']!r} is not known; it was written by a newer packregistry")
+            raise ValueError(
+                f"record format {document['format']!r} is not known; it was written by a newer packregistry"
+            )
         releases = [_release_of(item) for item in document["releases"]]
         return cls(
             name=PackName.parse(document["name"]),

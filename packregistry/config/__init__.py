@@ -1,0 +1,96 @@
+"""The server's configuration: a YAML file, `REGISTRY_…` variables over it, flags over those.
+
+    options      one declaration per option; the typed, frozen `Config`; README's table
+    values       the kinds of values, each read from text
+    document     YAML as texts with their places
+    environment  which variable means which option
+    collector    checks what the sources have, in order, and makes a `Config` of it
+
+A key or variable that nobody knows is an error with a suggestion, and all errors are reported together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packregistry.config import environment
+from packregistry.config.collector import Collector
+from packregistry.config.document import found_of, read_file
+from packregistry.config.options import (
+    Auth,
+    Config,
+    Htpasswd,
+    Http,
+    Limits,
+    Log,
+    Option,
+    Packs,
+    Storage,
+    Tls,
+    markdown_table,
+    options,
+)
+from packregistry.config.problems import ConfigError, Report
+from packregistry.config.values import Address
+
+__all__ = [
+    "Address",
+    "Auth",
+    "Config",
+    "ConfigError",
+    "Htpasswd",
+    "Http",
+    "Limits",
+    "Loaded",
+    "Log",
+    "Option",
+    "Packs",
+    "Storage",
+    "Tls",
+    "load",
+    "markdown_table",
+    "options",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be used, and what an operator should be told about it, one line each."""
+
+    config: Config
+    warnings: tuple[str, ...]
+
+
+def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
+    """Read the configuration: the file at `path`, overridden by `environ`, overridden by `flags`.
+
+    Without a file the defaults are those for trying things out on one machine; with one, those of the legacy server.
+
+    Args:
+        path: the YAML file, if there is one.
+        environ: environment variables; those that do not begin with `REGISTRY_` or nearly so are none of ours.
+        flags: values by the dotted key of their option. None and an empty list or tuple mean that the flag is not
+            there; other values are what the YAML file could have, or what `Config` has. An unknown key is a
+            `KeyError`: it is the program that is wrong.
+
+    Raises:
+        ConfigError: with every problem there is.
+    """
+    report = Report()
+    collector = Collector(report)
+    if path is not None and (document := read_file(path, report)):
+        collector.take("", document)
+    collector.rank = 1
+    environment.read(environ, collector)
+    collector.rank = 2
+    declared = {option.path: option.spec.flag or "command line" for option in options()}
+    for key, value in flags.items():
+        where = declared[key]
+        if value is not None and value not in ([], ()):
+            collector.take(key, found_of(value, where))
+    config = collector.finish(has_file=path is not None)
+    if report.errors:
+        raise ConfigError(report.errors, report.warnings)
+    return Loaded(config, tuple(report.warnings))

@@ -1,0 +1,151 @@
+"""`/api/v1`: packs as JSON and as tarballs, for the command line, curl and CI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from packregistry import archive
+from packregistry.catalog import Pack
+from packregistry.errors import FileUnknownError
+from packregistry.model import Json, PackName, Release, Tag, problem_json, shown
+from packregistry.sightings import Sightings
+from packregistry.sources import STATE
+from packregistry.storage import OpenBlob
+from packregistry.web import blob
+from packregistry.web import representation as show
+from packregistry.web.call import Call
+from packregistry.web.render import json_response, next_link, page, page_size
+
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1000
+FILE_MAX = 8 * 1024 * 1024
+
+
+async def health(call: Call) -> web.StreamResponse:
+    """Say that the server is up, in the words Palette expects."""
+    del call
+    return json_response({"status": "UP"})
+
+
+async def index(call: Call) -> web.StreamResponse:
+    """Say what this is and where to go on."""
+    call.query()
+    places = {"packs": "/api/v1/packs", "problems": "/api/v1/problems", "registry": "/v1/", "health": "/health"}
+    return json_response({"name": "packregistry", **places}, indent=2)
+
+
+async def packs(call: Call) -> web.StreamResponse:
+    """The packs that fit the filters, sorted by name; pages are cut with `limit` and `cursor`."""
+    query = call.query(*show.FILTERS, "limit", "cursor")
+    limit = page_size(query.pop("limit", None), default=LIMIT_DEFAULT, maximum=LIMIT_MAX, least=1)
+    cursor = query.pop("cursor", "")
+    found = show.matching(call.site.registry.packs(), query)
+    shown_packs, more = page([pack for pack in found if pack.name > cursor], limit)
+    following = shown_packs[-1].name if more else None
+    headers = next_link("/api/v1/packs", {**query, "limit": limit, "cursor": following}) if following else None
+    document = {"packs": [show.summary(pack) for pack in shown_packs], "total": len(found), "next": following}
+    return json_response(document, headers=headers)
+
+
+async def pack(call: Call) -> web.StreamResponse:
+    """A pack with its versions, tags and history."""
+    call.query()
+    return json_response(show.overview(call.site.registry.pack(call.name)))
+
+
+async def version(call: Call) -> web.StreamResponse:
+    """Everything there is to know of one version."""
+    call.query()
+    found, release = _release(call)
+    blobs = call.site.blobs
+    files = {file.title: await blobs.read(file) for file in release.files if file.title != show.LOGO}
+    listing = await blobs.read(release.content)
+    return json_response(await asyncio.to_thread(show.details, found, release, files, listing))
+
+
+async def version_archive(call: Call) -> web.StreamResponse:
+    """The tarball of a version."""
+    call.query()
+    _, release = _release(call)
+    disposition = f'attachment; filename="{release.archive.title}"'
+    headers = {"Content-Disposition": disposition, "Cache-Control": "no-cache"}
+    return await blob.send(call, release.archive, "application/gzip", headers)
+
+
+async def version_file(call: Call) -> web.StreamResponse:
+    """One file of a version, as text where it is text and for download where it is not."""
+    call.query()
+    _, release = _release(call)
+    path = call.params["path"]
+    descriptor = release.file(path)
+    data = await call.site.blobs.read(descriptor) if descriptor else await _member(call, release, path)
+    content_type = media_type(data)
+    headers = {"Cache-Control": "no-cache"}
+    if content_type == "application/octet-stream":
+        headers["Content-Disposition"] = "attachment"
+    return web.Response(body=data, headers={**headers, "Content-Type": content_type})
+
+
+async def problems(call: Call) -> web.StreamResponse:
+    """What is wrong: with published versions, and with directories that are not published."""
+    call.query()
+    registry = call.site.registry
+    published = [
+        {"name": found.name, "tag": release.tag, "published": True, "problems": show.problems(release)}
+        | ({"directory": release.origin.directory} if release.origin.directory else {})
+        for found in registry.packs()
+        for release in found.releases
+        if release.problems
+    ]
+    sightings = await asyncio.to_thread(Sightings.load, registry.storage.local / STATE)
+    waiting = [
+        {"name": identity and identity[0], "tag": identity and identity[1], "published": False}
+        | {"directory": str(path), "problems": [problem_json(problem) for problem in found]}
+        for path, identity, found in sightings.unpublished()
+    ]
+    return json_response({"problems": [*waiting, *_damaged(registry.storage.damaged), *published]})
+
+
+def media_type(data: bytes) -> str:
+    """What a pack's file is served as: PNG, UTF-8 text, or bytes; nothing a browser would run."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return "application/octet-stream"
+    return "application/octet-stream" if b"\0" in data else "text/plain; charset=utf-8"
+
+
+def _release(call: Call) -> tuple[Pack, Release]:
+    found = call.site.registry.pack(call.name)
+    return found, found.release(Tag.parse(call.params["tag"]))
+
+
+async def _member(call: Call, release: Release, path: str) -> bytes:
+    """A file that is only in the archive; only so many archives are searched at once."""
+    listing = archive.members_of(await call.site.blobs.read(release.content))
+    if not any(member.path == path for member in listing):
+        raise FileUnknownError(f"{release.archive.title} has no file {shown(path)}")
+    async with call.site.reading:
+        opened = await call.site.registry.storage.open_blob(release.archive.digest)
+        try:
+            return await asyncio.to_thread(_extract, opened, path)
+        finally:
+            opened.close()
+
+
+def _extract(opened: OpenBlob, path: str) -> bytes:
+    assert opened.descriptor is not None
+    with open(opened.descriptor, "rb", closefd=False) as source:
+        return archive.read_member(source, path, FILE_MAX)
+
+
+def _damaged(damaged: Mapping[PackName, str]) -> list[Json]:
+    return [
+        {"name": name, "published": False, "problems": [{"severity": "error", "message": message}]}
+        for name, message in damaged.items()
+    ]

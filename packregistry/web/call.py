@@ -1,0 +1,60 @@
+"""What a handler is given, and what it shares with all others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from packregistry.auth import ANONYMOUS, Authenticator, Principal
+from packregistry.blobcache import BlobCache
+from packregistry.config import Config
+from packregistry.errors import ParameterInvalidError
+from packregistry.model import PackName, shown
+from packregistry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every request shares. `reading` bounds how many archives are searched for a file at once."""
+
+    config: Config
+    registry: Registry
+    authenticator: Authenticator
+    blobs: BlobCache
+    reading: asyncio.Semaphore
+
+
+SITE = web.AppKey("site", Site)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, matched and authorised. `params` are the decoded path parameters."""
+
+    request: web.Request
+    site: Site
+    params: Mapping[str, str]
+    principal: Principal = field(default=ANONYMOUS)
+
+    @property
+    def name(self) -> PackName:
+        """The path parameter `name`. Raises `NameInvalidError`."""
+        return PackName.parse(self.params["name"])
+
+    def query(self, *known: str) -> dict[str, str]:
+        """The query parameters, of which only `known` may appear, each once. Raises `ParameterInvalidError`."""
+        found: dict[str, str] = {}
+        for key, value in self.request.query.items():
+            if key not in known:
+                remedy = f"use {', '.join(known)}" if known else "this request takes none"
+                raise ParameterInvalidError(f"there is no parameter {shown(key)}", remedy=remedy)
+            if key in found:
+                raise ParameterInvalidError(f"the parameter {shown(key)} is given twice", remedy="give it once")
+            found[key] = value
+        return found
+
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]

@@ -1,0 +1,61 @@
+"""Values and refusals as HTTP responses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from packregistry.errors import PaginationNumberInvalidError, RegistryError
+from packregistry.model import shown
+
+T = TypeVar("T")
+
+
+def json_response(
+    document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, indent: int | None = None
+) -> web.Response:
+    """`document` as JSON, without white space unless an `indent` is wanted."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(document, ensure_ascii=False, indent=indent, separators=separators)
+    body = text.encode("utf-8", "replace")
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def error_response(error: RegistryError) -> web.Response:
+    """A refusal as Distribution writes it: `{"errors": [{"code", "message", "detail"}]}`."""
+    entry = {"code": error.code, "message": str(error), "detail": error.detail}
+    return json_response({"errors": [entry]}, status=error.status, headers=error.headers)
+
+
+def page_size(text: str | None, *, default: int | None, maximum: int | None, least: int) -> int | None:
+    """The number of entries asked for. Raises `PaginationNumberInvalidError`.
+
+    Without a `maximum` any number is fine: pages are cut from what there is, nothing is allocated for what is asked.
+    """
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) >= least):
+        raise PaginationNumberInvalidError(
+            f"{shown(text)} is not a number of entries", detail={"n": text[:80]}, remedy=f"use a number from {least}"
+        )
+    if maximum is not None and int(text) > maximum:
+        raise PaginationNumberInvalidError(
+            f"{text} entries are too many", detail={"n": text}, remedy=f"use a number up to {maximum}"
+        )
+    return int(text)
+
+
+def page(entries: Sequence[T], limit: int | None) -> tuple[Sequence[T], bool]:
+    """The first `limit` entries, and whether there are more. No limit means all."""
+    if limit is None or limit >= len(entries):
+        return entries, False
+    return entries[:limit], True
+
+
+def next_link(path: str, query: Mapping[str, object]) -> dict[str, str]:
+    """The `Link` header to the next page: a path, so that it holds behind any proxy."""
+    return {"Link": f'<{path}?{urlencode(query)}>; rel="next"'}
