@@ -58,7 +58,6 @@ async def serve(config: Config, started: Callable[[Running], None]) -> None:
     `started` is called once, when connections are accepted. A second signal ends the server at once. SIGHUP has the
     users read again. Raises `StartError` and `StorageUnavailableError`.
     """
-    check_openness(config)
     context = tls_context(config)
     listening = bind(config.http.addr)
     with contextlib.closing(listening):
@@ -78,15 +77,22 @@ async def serve(config: Config, started: Callable[[Running], None]) -> None:
     _log.info("stopped")
 
 
-def check_openness(config: Config) -> None:
-    """Refuse to let a whole network in where nobody said so. Raises `StartError`."""
-    if config.auth.mode == "unset" and not config.http.addr.is_loopback:
+def check_openness(config: Config, *, from_file: bool) -> None:
+    """Let nobody open the registry to a network by accident.
+
+    The built-in defaults are for this machine alone: without authentication, another address is a `StartError`. A
+    configuration file that has no `auth` section is taken at its word, with a warning.
+    """
+    if config.auth.mode != "unset" or config.http.addr.is_loopback:
+        return
+    if not from_file:
         raise StartError(
             f"{config.http.addr} can be reached from other machines, and no authentication is configured.\n"
-            "Name a users file (auth.htpasswd.path, or REGISTRY_AUTH=htpasswd and REGISTRY_AUTH_HTPASSWD_PATH), "
-            "write `auth: none` to let everybody in (or REGISTRY_AUTH=none), or listen on 127.0.0.1.",
+            "Name a users file (REGISTRY_AUTH=htpasswd and REGISTRY_AUTH_HTPASSWD_PATH, or auth.htpasswd.path in a "
+            "configuration file), let everybody in with REGISTRY_AUTH=none (`auth: none`), or listen on 127.0.0.1.",
             status=2,
         )
+    _log.warning("no authentication is configured: everybody who reaches %s can read all packs", config.http.addr)
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:

@@ -60,6 +60,7 @@ def command(config_file: Path | None, addr: str | None, packs: tuple[str, ...], 
     for warning in loaded.warnings:
         click.echo(f"packregistry: warning: {warning}", err=True)
     try:
+        server.check_openness(loaded.config, from_file=config_file is not None)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.serve(loaded.config, announce))
     except server.StartError as error:

@@ -1,0 +1,96 @@
+"""How long the registry takes from the start of its process to the first right catalogue answer.
+
+Compared, in one run, with what `sha256sum` and `gzip -6` take for the same bytes on one core, because that is the work
+that cannot be avoided on a first start. Prints a table and JSON; exits with 1 where a bound does not hold:
+
+    first start   at most 1 s + 2 x (sha256sum + gzip -6)
+    restart       at most 1 s
+
+Usage: python benchmarks/start.py [PACKS_DIRECTORY] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+RESTART_MAX = 1.0
+
+
+def main() -> int:
+    """Measure, print, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("packs", nargs="?", type=Path, default=Path("packs"), metavar="PACKS_DIRECTORY")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    names = expected_names(args.packs)
+    rounds = [measure(args.packs, names) for _ in range(args.rounds)]
+    best = {key: min(result[key] for result in rounds) for key in rounds[0]}
+    bound = 1 + 2 * (best["sha256sum"] + best["gzip -6"])
+    print(f"{len(names)} pack names in {args.packs}, best and median of {args.rounds} rounds, {os.cpu_count()} cores\n")
+    for key in rounds[0]:
+        print(f"{key:12} {best[key]:7.3f} s  (median {statistics.median(result[key] for result in rounds):7.3f} s)")
+    print(f"\nfirst start: {best['first start']:.3f} s of at most {bound:.3f} s")
+    print(f"restart:     {best['restart']:.3f} s of at most {RESTART_MAX:.3f} s\n")
+    print(json.dumps({"best": best, "first_start_max": bound, "restart_max": RESTART_MAX}))
+    return int(best["first start"] > bound or best["restart"] > RESTART_MAX)
+
+
+def measure(packs: Path, names: list[str]) -> dict[str, float]:
+    """One round, in seconds."""
+    files = b"\0".join(os.fsencode(path) for path in packs.rglob("*") if path.is_file())
+    result = {
+        "sha256sum": timed(["xargs", "-0", "sha256sum"], files),
+        "gzip -6": timed(["xargs", "-0", "gzip", "-6", "-c"], files),
+    }
+    data = Path(tempfile.mkdtemp(prefix="packregistry-start-"))
+    try:
+        result["first start"] = started(packs, data, names)
+        result["restart"] = started(packs, data, names)
+    finally:
+        shutil.rmtree(data)
+    return result
+
+
+def timed(command: list[str], given: bytes) -> float:
+    """How long a command takes for the files named in `given`, on one core."""
+    begun = time.perf_counter()
+    subprocess.run(["taskset", "-c", "0", *command], input=given, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - begun
+
+
+def started(packs: Path, data: Path, names: list[str]) -> float:
+    """How long a server takes to answer with the whole catalogue; it is stopped again."""
+    command = [sys.executable, "-m", "packregistry", "serve", "--packs", packs, "--data", data, "--addr", "127.0.0.1:0"]
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        found = re.search(r" at (http://\S+)", process.stdout.readline())
+        assert found, "the server did not start"
+        while json.load(urllib.request.urlopen(f"{found[1]}/v1/_catalog"))["repositories"] != names:
+            time.sleep(0.005)
+        return time.perf_counter() - begun
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+
+
+def expected_names(packs: Path) -> list[str]:
+    """The names of the packs in a directory, as the catalogue should give them."""
+    return sorted({json.loads(path.read_bytes())["name"] for path in packs.glob("*/pack.json")})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
