@@ -247,6 +247,9 @@ def test_a_key_that_stands_twice_is_reported_where_it_is_repeated(more: str, sev
         pytest.param({"annotations": {"a b": 1}}, "warning", 'annotations["a b"]', id="annotation with odd name"),
         pytest.param({"charts": None}, "warning", "charts", id="null"),
         pytest.param({"constraints": None}, "warning", "constraints", id="constraints null"),
+        pytest.param({"annotations": []}, "warning", "annotations", id="an empty list of annotations"),
+        pytest.param({"charts": ""}, "warning", "charts", id="empty text for charts"),
+        pytest.param({"annotations": ["x"]}, "error", "annotations", id="a list of annotations"),
         pytest.param({"constraints": []}, "warning", "constraints", id="constraints"),
         pytest.param({"constraints": {"resources": None}}, "warning", "constraints.resources", id="resources"),
     ],
@@ -525,7 +528,7 @@ constraint_values = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(member_names, json_values | constraint_values))
 def test_any_json_document_is_read_without_raising(document: dict[str, Any]) -> None:
     reading = read(document)
@@ -538,11 +541,13 @@ fragments = st.sampled_from([*WORDS.encode().split(b" "), b" ", b"\n", b"\t", b"
 hostile = st.binary(max_size=60) | st.lists(fragments, max_size=25).map(b"".join)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(METADATA_FILES), hostile), st.dictionaries(st.text(max_size=12), st.just(1)))
 def test_no_bytes_make_lint_raise(files: dict[str, bytes], members: dict[str, int]) -> None:
     assert lint(files, members) == lint(files, members)
 
 
+@settings(deadline=None)
 @given(hostile)
 def test_no_bytes_make_the_readers_of_details_raise(data: bytes) -> None:
     assert all(isinstance(image, str) for image in images(data))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packregistry.model import Problem
@@ -88,6 +88,12 @@ def test_values_with_a_flaw_have_one_problem_with_its_line(text: str | bytes, se
     assert check_values(text) == [(severity, line)]
 
 
+@pytest.mark.parametrize(("text", "kind"), [("- a", "a list"), ("a", "a single value")])
+def test_values_that_are_no_map_are_called_what_they_are(text: str, kind: str) -> None:
+    (problem,) = check(valuesyaml.check, text)
+    assert problem.message == f"is {kind} instead of a map"
+
+
 def test_values_are_read_up_to_a_limit_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yamltree, "EVENTS_MAX", 103)  # of which three open the stream, the document and the map
     assert check_values("a: 1\n" * 50 + "b: [\n") == [("warning", 51)]
@@ -118,6 +124,7 @@ def test_masking_leaves_yaml_and_every_line_where_it_was(text: str, masked: str)
     assert mask(text) == masked
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["{{", "}}", "/*", "*/", "\n", "-", " ", "a"]), max_size=30).map("".join))
 def test_masking_never_changes_the_number_of_lines(text: str) -> None:
     assert mask(text).count("\n") == text.count("\n")
@@ -237,6 +244,9 @@ def rules_of(template: str) -> dict[str, Any]:
         ),
         ('{{ format "v${version}" }}', {"format": "v${version}", "type": "string"}),
         ('{{ format "${boolean}" }}', {"format": "${boolean}", "type": "boolean"}),
+        ('{{ format "${number:[5-5]}" }}', {"format": "${number:[5-5]}", "type": "number", "range": "5-5"}),
+        ('{{ format "' + "${string}" * 20 + '" }}', {"format": "${string}" * 20, "type": "string"}),
+        ('{{ hints "' + "h" * 1985 + '" }}', {"hints": ["h" * 1985]}),
         ('{{ format "${number:[-1.5-2]}" }}', {"format": "${number:[-1.5-2]}", "type": "number", "range": "-1.5-2"}),
     ],
     ids=repr,
@@ -314,7 +324,9 @@ def test_rules_come_in_the_order_of_the_file_and_broken_entries_are_left_out() -
 
 
 def test_a_schema_with_too_many_entries_is_cut_and_that_is_said() -> None:
-    text = "".join(f"a{n}: {{schema: '{{{{ required }}}}'}}\n" for n in range(schemayaml.ENTRIES_MAX + 1))
+    text = "".join(f"a{n}: {{schema: '{{{{ required }}}}'}}\n" for n in range(schemayaml.ENTRIES_MAX))
+    assert check(schemayaml.check, text) == ()
+    text += "more: {schema: '{{ required }}'}\n"
     assert len(values_schema(text.encode())) == schemayaml.ENTRIES_MAX
     assert ["more than 2000 entries" in problem.message for problem in check(schemayaml.check, text)] == [True]
 
@@ -333,7 +345,8 @@ def test_a_schema_with_too_many_entries_is_cut_and_that_is_said() -> None:
         r"a{2}b{2,}c{2,3}?d*?e+?f??",
         r"{,5}a{x}b}]",
         r"\x41\x{1F600}\012\0\.\/\-\_",
-        r"a{1000}",
+        r"a{1000}b{3,3}c{1,1000}",
+        "(" * 1000 + ")" * 1000,
         r"",
         r"()|",
         "é+",
@@ -375,6 +388,7 @@ def test_what_re2_refuses_has_a_flaw(pattern: str, reason: str) -> None:
     assert reason in re2.flaw(pattern)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab()[]{}|*+?\\^$:-,<>PQE09", max_size=20))
 def test_any_pattern_is_judged(pattern: str) -> None:
     assert isinstance(re2.flaw(pattern), str)
@@ -449,7 +463,9 @@ def test_broken_presets_give_what_can_be_read() -> None:
 
 
 def test_presets_multiplied_by_aliases_are_cut_and_that_is_said() -> None:
-    text = f"r: &r [{'a,' * 1000}]\npresets:\n" + "".join(f"- {{name: n{n}, remove: *r}}\n" for n in range(501))
+    text = f"r: &r [{'a,' * 1000}]\npresets:\n" + "".join(f"- {{name: n{n}, remove: *r}}\n" for n in range(500))
+    assert check(presetsyaml.check, text) == ()
+    text += "- {name: more}\n"
     found = presets(text.encode())
     assert (len(found), len(found[0]["remove"])) == (presetsyaml.PRESETS_MAX, presetsyaml.REMOVE_MAX)
     assert ["more than 500 presets" in problem.message for problem in check(presetsyaml.check, text)] == [True]
@@ -510,12 +526,12 @@ def test_a_damaged_png_is_a_warning(data: bytes, message: str) -> None:
         (b"\xff\xd8\xff\xe0", "JPEG"),
         (b"GIF87a", "GIF"),
         (b"GIF89a", "GIF"),
-        (b"RIFF\0\0\0\0WEBP", "WebP"),
+        (b"RIFF\0\0\0\0WEBPVP8", "WebP"),
         (b"BM\0\0", "BMP"),
         (b"II*\0", "TIFF"),
         (b"MM\0*", "TIFF"),
         (b"\0\0\1\0", "ICO"),
-        (b"\0\0\0\x1cftypavif", "AVIF"),
+        (b"\0\0\0\x1cftypavif\0\0", "AVIF"),
         (b"<?xml version='1.0'?>\n<SVG xmlns=''>", "SVG"),
     ],
 )

@@ -117,8 +117,10 @@ def _report(error: jsonschema.ValidationError, text: jsontext.JsonText, findings
             findings.add(severity, FILE, f"{shown(value)} is not known here", remedy, **place)
         case "type":
             expected = _TYPES[wanted]
-            if value is None and len(path) == 1 and path[0] not in REQUIRED:
-                findings.warning(FILE, "is null", f"leave it out, or make it {expected}", **place)
+            if value in (None, "", [], {}) and len(path) == 1 and path[0] not in REQUIRED:
+                # How templates say "none": nothing is lost by taking it so.
+                found = "null" if value is None else f"{_described(value)} with nothing in it"
+                findings.warning(FILE, f"is {found}", f"leave it out, or make it {expected}", **place)
             else:
                 findings.add(severity, FILE, f"is {_described(value)}", f"make it {expected}", **place)
 
