@@ -233,7 +233,7 @@ def test_a_key_that_stands_twice_is_reported_where_it_is_repeated(more: str, sev
     [
         pytest.param({"charts": "a.tgz"}, "error", "charts", id="charts"),
         pytest.param({"charts": [1]}, "error", "charts[0]", id="item of charts"),
-        pytest.param({"kubeManifests": {}}, "error", "kubeManifests", id="kubeManifests"),
+        pytest.param({"kubeManifests": {"a": "b"}}, "error", "kubeManifests", id="kubeManifests"),
         pytest.param({"ansibleRoles": True}, "error", "ansibleRoles", id="ansibleRoles"),
         pytest.param({"cloudTypes": "all"}, "error", "cloudTypes", id="cloudTypes"),
         pytest.param({"cloudTypes": [None]}, "error", "cloudTypes[0]", id="item of cloudTypes"),
@@ -242,7 +242,6 @@ def test_a_key_that_stands_twice_is_reported_where_it_is_repeated(more: str, sev
         pytest.param({"addonSubType": 1}, "error", "addonSubType", id="addonSubType"),
         pytest.param({"group": 1}, "error", "group", id="group"),
         pytest.param({"eol": False}, "error", "eol", id="eol"),
-        pytest.param({"annotations": []}, "error", "annotations", id="annotations"),
         pytest.param({"annotations": {"a": True}}, "warning", "annotations.a", id="annotation"),
         pytest.param({"annotations": {"a b": 1}}, "warning", 'annotations["a b"]', id="annotation with odd name"),
         pytest.param({"charts": None}, "warning", "charts", id="null"),
