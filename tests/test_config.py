@@ -190,6 +190,7 @@ def test_an_address_is_read_and_written_back(text: str, host: str, port: int, is
         ("http://a:1", '"http://a:1" is not HOST:PORT (write the host and the port alone, without http:// and without'),
         ("::1:80", '"::1:80" is not HOST:PORT (write an IPv6 address in brackets: [::1]:80)'),
         ("a:b", '"a:b" is not HOST:PORT (write host:port, or :port for every interface)'),
+        ("a:b:c", '"a:b:c" is not HOST:PORT (write host:port, or :port for every interface)'),
         ("a:65536", "port 65536 is out of range (use 0 to 65535)"),
         ("256.0.0.1:1", '"256.0.0.1" is not an IPv4 address'),
         ("127.1:1", '"127.1" is not an IPv4 address'),
@@ -272,6 +273,13 @@ def test_a_bad_boolean_is_refused(tmp_path: Path) -> None:
     assert problems(tmp_path, "storage: {delete: {enabled: 1}}") == [
         'config.yml:1:29: storage.delete.enabled: "1" is neither true nor false (write true or false)'
     ]
+
+
+@pytest.mark.parametrize(("length", "cut"), [(60, False), (61, True)])
+def test_a_long_value_is_cut_in_messages_and_its_letters_are_kept(length: int, cut: bool) -> None:
+    with pytest.raises(ConfigError) as caught:
+        of_environment({"REGISTRY_LIMITS_RATIO": "ü" * length})
+    assert f'"{"ü" * 60}{"…" * cut}" is not a count' in str(caught.value)
 
 
 def test_texts_are_taken_as_they_are_written(tmp_path: Path) -> None:
@@ -510,7 +518,7 @@ def test_setting_something_of_a_driver_that_the_file_does_not_name_is_refused(tm
     flags = {"storage.filesystem.rootdirectory": "r"}
     assert problems(tmp_path, "storage: inmemory\nauth: none", environ, flags) == [
         (
-            "--root: storage.filesystem.rootdirectory: has no effect, because storage is inmemory (config.yml:1:10)"
+            "--data: storage.filesystem.rootdirectory: has no effect, because storage is inmemory (config.yml:1:10)"
             " (set REGISTRY_STORAGE=filesystem as well, or leave this out)"
         ),
         (
@@ -650,6 +658,8 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
         (b"# nothing\n", "config.yml: is empty (write {} to have the defaults)"),
         (b"~", "config.yml: is empty (write {} to have the defaults)"),
         (b"log: {}\na: \xff\n", "config.yml:2:4: is not UTF-8 text (save the file as UTF-8)"),
+        (b"\n\xff", "config.yml:2:1: is not UTF-8 text (save the file as UTF-8)"),
+        (b"\n\x01", "config.yml:2: is not YAML: special characters are not allowed: U+0001"),
         (b"a: 1\nb: \x01", "config.yml:2: is not YAML: special characters are not allowed: U+0001"),
         (b"a: b: c", "config.yml:1:5: is not YAML: mapping values are not allowed here"),
         (b"a: [b\nc: d", "config.yml:2:2: is not YAML: while parsing a flow sequence, expected ',' or ']'"),
@@ -683,8 +693,14 @@ def test_an_unbalanced_quote_is_hinted_at(tmp_path: Path, text: str, hint: str) 
 
 
 def test_other_mistakes_have_no_hint_at_quotes(tmp_path: Path) -> None:
-    (found,) = problems(tmp_path, 'a: "it\'s \\" b"\nb: [c: d: e')
+    (found,) = problems(tmp_path, 'a: "it\'s \\" b"\nb: c: d\ne: 5" wide')
     assert "quotes" not in found
+
+
+def test_the_largest_file_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("packregistry.config.document.FILE_MAX", len("log: {level: warn}"))
+    assert read(tmp_path, "log: {level: warn}").config.log.level == "warn"
+    assert "is larger than" in problems(tmp_path, "log: {level: debug}")[0]
 
 
 def test_a_missing_file_a_directory_and_a_broken_path_are_told_apart(tmp_path: Path) -> None:
@@ -728,6 +744,11 @@ def test_items_by_index_go_over_those_of_the_file(tmp_path: Path) -> None:
     assert [str(path) for path in config.packs.directories] == ["f0", *(f"e{n}" for n in range(1, 12))]
 
 
+def test_an_item_by_index_leaves_those_around_it(tmp_path: Path) -> None:
+    config = read(tmp_path, "packs: {directories: [a, b, c]}", {"REGISTRY_PACKS_DIRECTORIES_1": "x"}).config
+    assert config.packs.directories == (Path("a"), Path("x"), Path("c"))
+
+
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
@@ -764,7 +785,14 @@ def test_log_fields_have_lower_case_names() -> None:
 
 @pytest.mark.parametrize(
     ("text", "realm"),
-    [('"Pack Registry"', "Pack Registry"), ("'a'", "a"), (" a: #b ", "a: #b"), ("{x", "{x"), ('"', '"')],
+    [
+        ('"Pack Registry"', "Pack Registry"),
+        ("'a'", "a"),
+        (" a: #b ", "a: #b"),
+        ("{x", "{x"),
+        ('"', '"'),
+        ('""', "basic-realm"),
+    ],
 )
 def test_a_text_variable_is_taken_as_it_is_but_for_quotes_around_it(text: str, realm: str) -> None:
     environ = {"REGISTRY_AUTH_HTPASSWD_REALM": text, "REGISTRY_AUTH_HTPASSWD_PATH": "p"}
@@ -845,9 +873,17 @@ def test_the_variables_of_a_kubernetes_service_are_one_warning() -> None:
     )
 
 
-def test_one_service_variable_is_one_variable() -> None:
-    (warning,) = load(None, {"REGISTRY_SERVICE_HOST": "10.0.0.1"}, {}).warnings
-    assert warning.startswith("environment variable REGISTRY_SERVICE_HOST: made by Kubernetes")
+@pytest.mark.parametrize(
+    ("names", "start"),
+    [
+        (["REGISTRY_SERVICE_HOST"], "environment variable REGISTRY_SERVICE_HOST: made"),
+        (["REGISTRY_SERVICE_HOST", "REGISTRY_SERVICE_PORT"], "environment variables REGISTRY_SERVICE_HOST, REG"),
+    ],
+    ids=["one", "two"],
+)
+def test_a_warning_of_service_variables_counts_them(names: list[str], start: str) -> None:
+    (warning,) = load(None, dict.fromkeys(names, "1"), {}).warnings
+    assert warning.startswith(start)
 
 
 def test_the_credentials_file_of_podman_is_no_mistake() -> None:
@@ -873,7 +909,7 @@ def test_the_table_shows_both_defaults_and_the_choices() -> None:
     for text in (
         "| `--addr` | `127.0.0.1:5000`; with a configuration file `:5000` |",
         "| `--packs` | `[./packs]`; with a configuration file `[]` |",
-        "| `--root` | `./.packregistry`; with a configuration file `/data/.spectro-server` |",
+        "| `--data` | `./.packregistry`; with a configuration file `/data/.spectro-server` |",
         "| `REGISTRY_AUTH` |  | not set |",
         "(one of `debug`, `info`, `warn`, `error`) |",
         "| `512MiB` |",
@@ -895,6 +931,16 @@ def test_every_default_can_be_written_down(option: Option) -> None:
     environ = {option.variable: option.spec.kind.render(option.default)}
     users = {"auth.htpasswd.path": "users"} if option.path.startswith("auth.htpasswd") else {}
     assert load(None, environ, users).config == load(None, {}, users).config
+
+
+@pytest.mark.parametrize("option", options(), ids=lambda option: option.path)
+def test_no_option_can_be_changed_later(option: Option) -> None:
+    *sections, name = option.attribute.split(".")
+    holder: object = Config()
+    for section in sections:
+        holder = getattr(holder, section)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(holder, name, option.default)
 
 
 def test_keys_variables_and_flags_are_each_unique() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,10 +56,10 @@ def command(config_file: Path | None, addr: str | None, packs: tuple[str, ...], 
     try:
         loaded = config.load(config_file, os.environ, flags)
     except config.ConfigError as error:
+        warn(error.warnings)
         fail(str(error), 2)
     logs.set_up(loaded.config.log)
-    for warning in loaded.warnings:
-        click.echo(f"packregistry: warning: {warning}", err=True)
+    warn(loaded.warnings)
     try:
         server.check_openness(loaded.config, from_file=config_file is not None)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -112,6 +113,12 @@ def _next_steps(running: server.Running) -> list[str]:
     if running.config.auth.mode == "unset":
         lines.append("Only this machine can connect, and nobody is asked for a password: see README for users.")
     return [*lines, "Ctrl-C stops the server.", ""]
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Print what is not as it was probably meant."""
+    for warning in warnings:
+        click.echo(f"packregistry: warning: {warning}", err=True)
 
 
 def fail(message: str, status: int) -> NoReturn:

@@ -70,7 +70,6 @@ class Collector:
                     break
                 values[index : index + 1] = [item.value]
                 self._given[path] = Given(tuple(values), item.where, self.rank)
-        self._items.clear()
 
     def _enter(self, section: Section, found: Found) -> None:
         if not isinstance(found.value, dict):

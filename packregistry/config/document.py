@@ -147,18 +147,17 @@ class _Converter:
         self._where = where
         self._report = report
         self._done: dict[int, Found] = {}
-        self._open: set[int] = set()
+        self._begun: set[int] = set()
 
     def convert(self, node: yaml.Node) -> Found:
         if (done := self._done.get(id(node))) is not None:
             return done
         where = self._where(node.start_mark)
-        if id(node) in self._open:
+        if id(node) in self._begun:
             self._report.error(where, "", "this anchor contains itself")
             return Found(where, None)
-        self._open.add(id(node))
+        self._begun.add(id(node))
         found = Found(where, self._value(node, where))
-        self._open.discard(id(node))
         self._done[id(node)] = found
         return found
 
