@@ -124,31 +124,39 @@ def members_of(data: bytes) -> tuple[Member, ...]:
 def read_member(source: BinaryIO, path: str, limit: int) -> bytes:
     """Return the content of the file `path` (relative to the pack's folder) of the archive in `source`.
 
-    Reads the archive from its beginning, never more than needed. Raises `FileUnknownError` when there is no such file
-    and `PackInvalidError` when it is larger than `limit` bytes or the archive cannot be read.
+    The folder is the one the first member is in; in an archive without one, `path` is relative to its root. Reads the
+    archive from its beginning, and no further than needed. Raises `FileUnknownError` when there is no such file and
+    `PackInvalidError` when it is larger than `limit` bytes or the archive cannot be read.
     """
+    folder, size, content = "", -1, b""
     try:
         with gzip.GzipFile(fileobj=source) as plain, tarfile.open(fileobj=plain, mode="r|", bufsize=_READ) as tar:
             for info in tar:
-                if not info.isreg() or not _is_member(info.name, path):
+                name = info.name.removeprefix("./")
+                folder = folder or name.removeprefix(".").partition("/")[0]
+                if not info.isreg() or name not in {path, f"{folder}/{path}"}:
                     continue
-                if info.size > limit:
-                    raise PackInvalidError(
-                        f"{shown(path)} has {info.size} bytes, more than the {limit} that are shown alone",
-                        remedy="download the archive instead",
-                    )
-                content = tar.extractfile(info)
-                assert content is not None
-                return content.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+                size = info.size
+                content = _content(tar, info) if size <= limit else b""
+                # A folder may hold another of its own name: then what lies deeper is meant.
+                if name != path or not path.startswith(f"{folder}/"):
+                    break
+    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise PackInvalidError(f"the archive cannot be read: {error}") from error
-    raise FileUnknownError(f"the pack has no file {shown(path)}")
+    if size < 0:
+        raise FileUnknownError(f"the pack has no file {shown(path)}")
+    if size > limit:
+        raise PackInvalidError(
+            f"{shown(path)} has {size} bytes, more than the {limit} that are shown alone",
+            remedy="download the archive instead",
+        )
+    return content
 
 
-def _is_member(name: str, path: str) -> bool:
-    """Whether the archive member `name` is the pack's file `path`, at the root or in the top-level folder."""
-    clean = name.removeprefix("./")
-    return clean == path or clean.partition("/")[2] == path
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(info)
+    assert file is not None
+    return file.read()
 
 
 def _parents(path: str) -> Iterator[str]:

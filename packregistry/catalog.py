@@ -41,13 +41,13 @@ class Pack:
 
         A version so long that its parent would not be a tag any more has none.
         """
-        groups: dict[str, list[str]] = {}
+        groups: dict[str, dict[str, Tag]] = {}
         for release in self.record.releases.values():
-            groups.setdefault(release.tag.group, []).append(release.version)
+            groups.setdefault(release.tag.group, {})[release.version] = release.tag
         return {
-            Tag(_join(group, label)): Tag(_join(group, version))
-            for group, members in sorted(groups.items())
-            for label, version in versions.parents(members).items()
+            Tag(_join(group, label)): tags[version]
+            for group, tags in sorted(groups.items())
+            for label, version in versions.parents(tags).items()
             if len(_join(group, label)) <= TAG_MAX
         }
 
@@ -60,9 +60,16 @@ class Pack:
         own = {tag: tag for tag in self.record.releases}
         return dict(sorted({**self.parents, **self.record.tags, **own}.items()))
 
+    @cached_property
+    def _tags_by_target(self) -> dict[Tag, list[Tag]]:
+        found: dict[Tag, list[Tag]] = {}
+        for tag, target in self.tags.items():
+            found.setdefault(target, []).append(tag)
+        return found
+
     def tags_of(self, release: Release) -> tuple[Tag, ...]:
         """The tags that stand for `release`, sorted."""
-        return tuple(tag for tag, target in self.tags.items() if target == release.tag)
+        return tuple(self._tags_by_target[release.tag])
 
     @cached_property
     def _manifests(self) -> dict[Digest, Release]:

@@ -9,9 +9,18 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 from packregistry.config import Log
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+
+def printable(text: str) -> str:
+    """`text` with what is not printable escaped, so that nothing in it ends a line or moves a terminal's cursor."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class TextFormatter(logging.Formatter):
@@ -19,20 +28,21 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__()
-        self._fields = "".join(f" {name}={json.dumps(value)}" for name, value in fields.items())
+        self._fields = text_fields(fields)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render one record on one line, a traceback on those that follow."""
-        message = record.getMessage()
-        if not message.isprintable():
-            message = json.dumps(message, ensure_ascii=False)[1:-1]
+        """Render one record on one line, a traceback on those that follow, which are indented."""
         name = record.name.removeprefix("packregistry.")
-        line = f"{_time(record)} {record.levelname} {name} {message}{self._fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{_time(record)} {record.levelname} {name} {printable(record.getMessage())}{self._fields}"
+        if not record.exc_info:
+            return line
+        return "\n".join(
+            [line, *("    " + printable(row) for row in self.formatException(record.exc_info).split("\n"))]
+        )
 
 
 class JsonFormatter(logging.Formatter):
-    """An object a line: `time`, `level`, `logger`, `message`, the configured fields, `traceback` where there is one."""
+    """An object a line: the configured fields, `time`, `level`, `logger`, `message`, `traceback` where there is one."""
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__()
@@ -41,24 +51,52 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Render one record."""
         entry = {
+            **self._fields,
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **self._fields,
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry)
 
 
+class Malformed(logging.Filter):
+    """Makes a request that is no HTTP one line at `info`: any port scan sends those, and no traceback explains them."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log the record, which may be changed."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args = f"{record.getMessage()}: {' '.join(error.message.split())}", ()
+            record.exc_info = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            return self._level <= logging.INFO
+        return True
+
+
 def set_up(config: Log, stream: TextIO | None = None) -> None:
-    """Send every log line of this process to `stream` (standard error), as configured. Replaces what was set up."""
+    """Send every log line of this process to `stream` (standard error), as configured. Replaces what was set up.
+
+    Libraries are heard from `warn` on, or from the configured level if that is higher.
+    """
+    level = _LEVELS[config.level]
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(config.fields) if config.formatter == "json" else TextFormatter(config.fields))
+    handler.addFilter(Malformed(level))
     logging.root.handlers[:] = [handler]
-    logging.root.setLevel(logging.WARNING)
-    logging.getLogger("packregistry").setLevel(_LEVELS[config.level])
+    logging.root.setLevel(max(level, logging.WARNING))
+    logging.getLogger("packregistry").setLevel(level)
+
+
+def text_fields(fields: Mapping[str, str]) -> str:
+    """The configured fields as they stand at the end of a text line."""
+    return "".join(f" {name}={json.dumps(value)}" for name, value in fields.items())
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from packregistry.errors import DigestInvalidError, NameInvalidError, TagInvalidError
+from packregistry.errors import DigestInvalidError, NameInvalidError, RegistryError, TagInvalidError
 
 NAME_MAX = 128
 TAG_MAX = 128
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 
 def shown(text: str, limit: int = 80) -> str:
-    """`text` as it may stand in a message or a log line: quoted, escaped, and no longer than `limit`."""
+    """`text` as it may stand in a message or a log line: quoted, escaped to ASCII, cut after `limit` characters."""
     cut = text if len(text) <= limit else text[:limit] + "…"
     return json.dumps(cut)
 
@@ -99,8 +99,10 @@ class Tag(str):
         Stricter than `parse`: what the server writes into tags itself (the group separator, the `.x` of
         parent tags) may not stand in a version or a group.
         """
+        if not version:
+            raise TagInvalidError("a version is empty", remedy="give it a number")
         for what, text in (("version", version), ("group", group)):
-            if GROUP_SEPARATOR in text or (text and text[0] + text[-1] != (text[0] + text[-1]).strip("_")):
+            if GROUP_SEPARATOR in text or text != text.strip("_"):
                 raise TagInvalidError(
                     f"{what} {shown(text)} has '{GROUP_SEPARATOR}' in it or '_' at an end",
                     remedy="'__' separates a group from a label: use '-' or '.'",
@@ -242,7 +244,7 @@ class PackRecord:
     history: tuple[HistoryEntry, ...] = ()
 
     def encode(self) -> bytes:
-        """The record as the JSON that `decode` reads."""
+        """The record as the JSON that `decode` reads; ASCII, as paths may have bytes that are no text."""
         document = {
             "format": 1,
             "name": self.name,
@@ -250,23 +252,24 @@ class PackRecord:
             "tags": dict(self.tags),
             "history": [_compact(dataclasses.asdict(entry)) for entry in self.history],
         }
-        return json.dumps(document, indent=1, ensure_ascii=False).encode()
+        return json.dumps(document, indent=1).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> PackRecord:
-        """Read what `encode` wrote. Raises `ValueError`, `KeyError` or `TypeError` on anything else."""
-        document = json.loads(data)
-        if document["format"] != 1:
-            raise ValueError(
-                f"record format {document['format']!r} is not known; it was written by a newer packregistry"
-            )
-        releases = [_release_of(item) for item in document["releases"]]
-        return cls(
-            name=PackName.parse(document["name"]),
-            releases={release.tag: release for release in releases},
-            tags={Tag(tag): Tag(target) for tag, target in document["tags"].items()},
-            history=tuple(_history_of(item) for item in document["history"]),
-        )
+        """Read what `encode` wrote. Raises `ValueError` on anything else, so that what it returns can be trusted."""
+        try:
+            document = json.loads(data)
+            if document["format"] != 1:
+                what = f"record format {shown(repr(document['format']))} is not known"
+                raise ValueError(f"{what}; it was written by a newer packregistry")
+            releases = {release.tag: release for release in map(_release_of, document["releases"])}
+            tags = {Tag.parse(tag): Tag.parse(target) for tag, target in document["tags"].items()}
+            if dangling := set(tags.values()) - set(releases):
+                raise ValueError(f"there are tags for {shown(min(dangling))}, which is not there")
+            name = PackName.parse(document["name"])
+            return cls(name, releases, tags, tuple(map(_history_of, document["history"])))
+        except (KeyError, TypeError, IndexError, AttributeError, RecursionError, RegistryError) as error:
+            raise ValueError(f"it is not a record: {type(error).__name__}: {error}") from error
 
 
 def _compact(document: Json) -> Json:
@@ -278,7 +281,19 @@ def _descriptor_json(descriptor: Descriptor) -> list[Any]:
 
 
 def _descriptor_of(item: list[Any]) -> Descriptor:
-    return Descriptor(Digest.parse(item[0]), int(item[1]), item[2], item[3])
+    return Descriptor(Digest.parse(item[0]), _number(item[1]), _text(item[2]), _text(item[3]))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{shown(repr(value))} is not text")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{shown(repr(value))} is not a number")
+    return value
 
 
 def _release_json(release: Release) -> Json:
@@ -298,24 +313,34 @@ def _release_json(release: Release) -> Json:
 
 def _release_of(item: Json) -> Release:
     metadata = item["metadata"]
+    tag = Tag.parse(item["tag"])
+    if tag.label != item["version"]:
+        raise ValueError(f"{tag} is not a tag of version {shown(repr(item['version']))}")
     return Release(
-        tag=Tag.parse(item["tag"]),
-        version=item["version"],
+        tag=tag,
+        version=tag.label,
         metadata=Metadata(
-            display_name=metadata.get("display_name", ""),
-            layer=metadata.get("layer", ""),
-            addon_type=metadata.get("addon_type", ""),
-            addon_sub_type=metadata.get("addon_sub_type", ""),
-            cloud_types=tuple(metadata.get("cloud_types", ())),
+            display_name=_text(metadata.get("display_name", "")),
+            layer=_text(metadata.get("layer", "")),
+            addon_type=_text(metadata.get("addon_type", "")),
+            addon_sub_type=_text(metadata.get("addon_sub_type", "")),
+            cloud_types=tuple(map(_text, metadata.get("cloud_types", ()))),
         ),
         archive=_descriptor_of(item["archive"]),
         content=_descriptor_of(item["content"]),
         manifest=_descriptor_of(item["manifest"]),
-        files=tuple(_descriptor_of(entry) for entry in item["files"]),
-        origin=Origin(item["origin"]["kind"], item["origin"].get("directory", "")),
-        published=item["published"],
-        problems=tuple(problem_of(entry) for entry in item["problems"]),
+        files=tuple(map(_descriptor_of, item["files"])),
+        origin=_origin_of(item["origin"]),
+        published=_text(item["published"]),
+        problems=tuple(map(problem_of, item["problems"])),
     )
+
+
+def _origin_of(item: Json) -> Origin:
+    kind = item["kind"]
+    if kind not in {"push", "directory"}:
+        raise TypeError(f"{shown(repr(kind))} is not an origin")
+    return Origin(kind, _text(item.get("directory", "")))
 
 
 def problem_json(problem: Problem) -> Json:
@@ -324,24 +349,27 @@ def problem_json(problem: Problem) -> Json:
 
 
 def problem_of(item: Json) -> Problem:
-    """Read what `problem_json` wrote."""
+    """Read what `problem_json` wrote. Raises `KeyError`, `TypeError` or `AttributeError` on anything else."""
+    severity = item["severity"]
+    if severity not in {"error", "warning"}:
+        raise TypeError(f"{shown(repr(severity))} is not a severity")
     return Problem(
-        severity=item["severity"],
-        file=item.get("file", ""),
-        line=item.get("line", 0),
-        field=item.get("field", ""),
-        message=item["message"],
-        remedy=item.get("remedy", ""),
+        severity=severity,
+        file=_text(item.get("file", "")),
+        line=_number(item.get("line", 0)),
+        field=_text(item.get("field", "")),
+        message=_text(item.get("message", "")),
+        remedy=_text(item.get("remedy", "")),
     )
 
 
 def _history_of(item: Json) -> HistoryEntry:
     return HistoryEntry(
-        time=item["time"],
-        user=item["user"],
-        action=item["action"],
-        tag=Tag(item["tag"]),
-        before=Digest(item["before"]) if "before" in item else None,
-        after=Digest(item["after"]) if "after" in item else None,
-        message=item.get("message", ""),
+        time=_text(item["time"]),
+        user=_text(item.get("user", "")),
+        action=_text(item["action"]),
+        tag=Tag.parse(item["tag"]),
+        before=Digest.parse(item["before"]) if "before" in item else None,
+        after=Digest.parse(item["after"]) if "after" in item else None,
+        message=_text(item.get("message", "")),
     )

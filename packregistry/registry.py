@@ -102,7 +102,7 @@ class Registry:
                 return
             for name, record in (await self.storage.refresh(everything=everything)).items():
                 self._packs[name] = Pack(record)
-            self._names = sorted(name for name, pack in self._packs.items() if pack.releases)
+            self._names = sorted(name for name, pack in self._packs.items() if pack.record.releases)
 
     def names(self, after: str = "", limit: int | None = None) -> list[PackName]:
         """The names of packs that have a release, sorted; those after `after`, at most `limit`."""
@@ -140,7 +140,7 @@ class Registry:
         reading = incoming.reading
         if reading.errors or reading.tag is None or reading.name is None:
             raise invalid(reading)
-        release, blobs = self._assemble(incoming, reading.name, reading.tag, origin)
+        release, blobs = await asyncio.to_thread(self._assemble, incoming, reading.name, reading.tag, origin)
         await self.storage.put(blobs)
 
         def change(record: PackRecord) -> tuple[PackRecord, Published]:
@@ -172,27 +172,27 @@ class Registry:
         now = self._now()
 
         def change(record: PackRecord) -> tuple[PackRecord, None]:
-            gone = [record.releases[tag] for tag in tags if tag in record.releases]
+            gone = [release for tag, release in record.releases.items() if tag in tags]
             entries = [
                 HistoryEntry(now, user, "withdraw", release.tag, before=release.archive.digest, message=message)
                 for release in gone
             ]
-            left = {tag: release for tag, release in record.releases.items() if release not in gone}
+            left = {tag: release for tag, release in record.releases.items() if tag not in tags}
             kept = {tag: target for tag, target in record.tags.items() if target in left}
             return remembering(replace(record, releases=left, tags=kept), entries), None
 
         await self._update(name, change)
 
     def _keep(self, record: PackRecord, before: Release, release: Release) -> tuple[PackRecord, Published]:
-        """The same content again: nothing changes but where it comes from, or what linting finds."""
+        """The same content again: nothing changes but where it comes from, or what is read in it."""
         moved = release.origin if release.origin.kind == before.origin.kind == "directory" else before.origin
-        kept = replace(before, origin=moved, problems=release.problems)
+        kept = replace(before, origin=moved, metadata=release.metadata, problems=release.problems)
         return replace(record, releases={**record.releases, kept.tag: kept}), Published(kept, "unchanged")
 
     def _assemble(
         self, incoming: Incoming, name: PackName, tag: Tag, origin: Origin
     ) -> tuple[Release, list[tuple[Digest, bytes | Staged]]]:
-        """The release an incoming pack becomes, and the blobs it consists of."""
+        """The release an incoming pack becomes, and its blobs. Hashes them, so it belongs in a thread."""
         reading = incoming.reading
         listing = archive.listing(incoming.members)
         packed = Descriptor(incoming.digest, incoming.size, archive.ARCHIVE_TYPE, f"{name}-{reading.version}.tar.gz")
@@ -233,7 +233,7 @@ class Registry:
                         await self.storage.write_record(changed, version)
                     except RecordChangedError:
                         continue
-                    await self.refresh()
+                await self.refresh()
                 return result
 
 

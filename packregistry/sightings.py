@@ -1,9 +1,11 @@
 """What was last seen of the watched directories, as the file that outlives the process.
 
-    {"format": 1, "roots": [...], "directories": {PATH: {"fingerprint", "name", "tag", "problems", "refused"}},
+    {"version": VERSION, "roots": [...],
+     "directories": {PATH: {"fingerprint", "name", "tag", "problems", "standing", "conflict"}},
      "duplicates": {PATH: OTHER}, "problems": {PATH: [...]}}
 
-The file is a cache: a missing or damaged one costs a full read of the directories, nothing else.
+The file is a cache: a missing or damaged one costs a full read of the directories, nothing else. So does one that was
+written by another version of this package, which may find other problems.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from packregistry import __version__
 from packregistry.errors import RegistryError
-from packregistry.model import Json, PackName, Problem, Tag, problem_json, problem_of
+from packregistry.model import Digest, Json, PackName, Problem, Tag, problem_json, problem_of
 
 _log = logging.getLogger(__name__)
 
@@ -25,20 +28,22 @@ Identity = tuple[PackName, Tag]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A pack directory when it was last read: its files' fingerprint, the release it stands for, what is wrong.
+    """A pack directory when it was last read: its files' fingerprint, the release it is, what is wrong with it.
 
-    `refused` means that the directory itself is right, but the registry has another release in its place.
+    `standing` is the archive that the registry had for this release when the directory was last offered to it: its
+    own, or with `conflict` the one it was refused for. It is absent where the directory was never offered.
     """
 
     fingerprint: str
     identity: Identity | None
     problems: tuple[Problem, ...] = ()
-    refused: bool = False
+    standing: Digest | None = None
+    conflict: Problem | None = None
 
     @property
-    def has_errors(self) -> bool:
-        """Whether something keeps the directory from being published as it is."""
-        return any(problem.severity == "error" for problem in self.problems)
+    def claim(self) -> Identity | None:
+        """The release that the directory is fit to be published as."""
+        return None if any(problem.severity == "error" for problem in self.problems) else self.identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,11 @@ class Sightings:
 
     @classmethod
     def load(cls, path: Path) -> Sightings:
-        """Read what `save` wrote; nothing where there is no such file, or none that can be read."""
+        """Read what `save` wrote; nothing where there is no such file, or none that can be used."""
         try:
             document = json.loads(path.read_bytes())
+            if document["version"] != __version__:
+                return cls()
             return cls(
                 roots=tuple(Path(root) for root in document["roots"]),
                 directories={Path(key): _sighting_of(item) for key, item in document["directories"].items()},
@@ -73,7 +80,7 @@ class Sightings:
     def save(self, path: Path) -> None:
         """Replace the file at `path`, as a whole."""
         document = {
-            "format": 1,
+            "version": __version__,
             "roots": [os.fspath(root) for root in self.roots],
             "directories": {os.fspath(key): _sighting_json(item) for key, item in self.directories.items()},
             "duplicates": {os.fspath(key): os.fspath(other) for key, other in self.duplicates.items()},
@@ -82,14 +89,16 @@ class Sightings:
             },
         }
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        partial.write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
         partial.replace(path)
 
     def unpublished(self) -> Iterator[tuple[Path, Identity | None, tuple[Problem, ...]]]:
         """Directories that are not published as they are, sorted, with the reason."""
         for path, sighting in sorted(self.directories.items()):
-            if sighting.has_errors:
+            if not sighting.claim:
                 yield path, sighting.identity, sighting.problems
+            elif sighting.conflict:
+                yield path, sighting.identity, (*sighting.problems, sighting.conflict)
             elif path in self.duplicates:
                 message = f"the same pack is published from {self.duplicates[path]}"
                 problem = Problem("warning", "pack.json", 0, "version", message, "remove one of the two directories")
@@ -105,10 +114,17 @@ def _sighting_json(sighting: Sighting) -> Json:
         "name": name,
         "tag": tag,
         "problems": [problem_json(problem) for problem in sighting.problems],
-        "refused": sighting.refused,
+        "standing": sighting.standing,
+        "conflict": sighting.conflict and problem_json(sighting.conflict),
     }
 
 
 def _sighting_of(item: Json) -> Sighting:
     identity = (PackName.parse(item["name"]), Tag.parse(item["tag"])) if item["name"] else None
-    return Sighting(item["fingerprint"], identity, tuple(map(problem_of, item["problems"])), item["refused"])
+    return Sighting(
+        fingerprint=item["fingerprint"],
+        identity=identity,
+        problems=tuple(map(problem_of, item["problems"])),
+        standing=Digest.parse(item["standing"]) if item["standing"] else None,
+        conflict=problem_of(item["conflict"]) if item["conflict"] else None,
+    )

@@ -22,6 +22,9 @@ from packregistry.sources import Sources
 _log = logging.getLogger(__name__)
 _DEBOUNCE_MS = 400
 _STEP_MS = 50
+_LOCK_SECONDS = 1.0
+
+Identity = tuple[Path, int, int]
 
 
 class Watcher:
@@ -34,34 +37,34 @@ class Watcher:
         self._soon = max(settle, 0.1)
         self._hint = asyncio.Event()
         self._first = asyncio.Event()
-        self._waiting_logged = False
+        self._without_events = ""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look in the background while the context is open."""
-        task = asyncio.create_task(self._run(), name="watcher")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        """Look in the background while the context is open. Raises `OSError` when the lock cannot be used."""
+        with self._lock.open("ab") as lock:
+            task = asyncio.create_task(self._run(lock.fileno(), taken=_taken(lock.fileno())), name="watcher")
+            try:
+                yield
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
     async def looked(self) -> None:
-        """Wait until the directories have been looked at once, here or by the process that does it."""
+        """Wait until the directories have been looked at once. Returns at once where another process does that."""
         await self._first.wait()
 
-    async def _run(self) -> None:
-        with self._lock.open("ab") as lock:
-            while not _taken(lock.fileno()):
-                if not self._waiting_logged:
-                    _log.info("another process looks after the watched directories; taking over when it ends")
-                    self._waiting_logged = True
-                self._first.set()
-                await asyncio.sleep(1)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen())
-                await self._look_forever()
+    async def _run(self, lock: int, *, taken: bool) -> None:
+        if not taken:
+            _log.info("another process looks after the watched directories; taking over when it ends")
+            self._first.set()
+            while not _taken(lock):  # noqa: ASYNC110 — no event tells when another process ends
+                await asyncio.sleep(_LOCK_SECONDS)
+            await self._sources.open()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            await self._look_forever()
 
     async def _look_forever(self) -> None:
         while True:
@@ -71,6 +74,8 @@ class Watcher:
                 outcome = await self._sources.look()
             except (RegistryError, OSError) as error:
                 _log.error("looking at the watched directories failed, and is tried again: %s", error)
+            except Exception:  # noqa: BLE001 — logged with its traceback; whatever it is, looking must go on
+                _log.exception("looking at the watched directories failed, and is tried again")
             else:
                 if outcome.unsettled:
                     pause = min(self._rescan, self._soon)
@@ -81,18 +86,19 @@ class Watcher:
     async def _listen(self) -> None:
         """Turn file events into hints. Begins anew when a root has been replaced."""
         while True:
-            roots = [root for root in self._sources.roots if root.is_dir()]
+            identities = await asyncio.to_thread(_identities, self._sources.roots)
             try:
-                await self._follow(roots) if roots else await asyncio.sleep(self._rescan)
+                await self._follow(identities) if identities else await asyncio.sleep(self._rescan)
             except (OSError, RuntimeError) as error:
-                _log.warning("no file events, so there is only a look every %g s: %s", self._rescan, error)
+                if self._without_events != str(error):
+                    _log.warning("no file events, so there is only a look every %g s: %s", self._rescan, error)
+                    self._without_events = str(error)
                 await asyncio.sleep(self._rescan)
 
-    async def _follow(self, roots: list[Path]) -> None:
-        """Listen to `roots` until what lies there is something else."""
-        identities = _identities(self._sources.roots)
+    async def _follow(self, identities: set[Identity]) -> None:
+        """Listen to what lies at the roots until it is something else."""
         events = watchfiles.awatch(
-            *roots,
+            *sorted(root for root, _, _ in identities),
             watch_filter=None,
             debounce=_DEBOUNCE_MS,
             step=_STEP_MS,
@@ -104,7 +110,7 @@ class Watcher:
             async for changes in events:
                 if changes:
                     self._hint.set()
-                if _identities(self._sources.roots) != identities:
+                if await asyncio.to_thread(_identities, self._sources.roots) != identities:
                     return
 
 
@@ -116,7 +122,8 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _identities(roots: list[Path]) -> set[tuple[Path, int, int]]:
+def _identities(roots: list[Path]) -> set[Identity]:
+    """The roots that are there, each with what tells it from another directory in its place."""
     found = set()
     for root in roots:
         with contextlib.suppress(OSError):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import random
 import struct
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packregistry import archive
 from packregistry.config import Limits
-from packregistry.registry import Registry
+from packregistry.model import Descriptor, Digest, Metadata, Origin, PackName, PackRecord, Release, Tag
+from packregistry.pack import METADATA_FILES, lint
+from packregistry.registry import Incoming, Published, Registry
 from packregistry.sources import Sources
+from packregistry.storage import Staged
 from packregistry.storage.filesystem import FilesystemStorage
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "packs"
@@ -27,6 +33,11 @@ def png(width: int = 1, height: int = 1) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     rows = (b"\0" + b"\x80" * width) * height
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    """Bytes that do not compress, the same each time."""
+    return random.Random(seed).randbytes(size)
 
 
 def pack_json(name: str = "hello", version: str = "1.0.0", **more: Any) -> bytes:
@@ -89,3 +100,81 @@ async def open_registry(data: Path, *roots: Path, limits: Limits | None = None) 
         yield registry
     finally:
         await registry.close()
+
+
+PUSHED = Origin("push")
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """A file to be packed that is nowhere but in memory."""
+
+    path: str
+    content: bytes
+    executable: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self.content
+
+
+def incoming(files: Mapping[str, bytes], staged: Staged) -> Incoming:
+    """A pack of these files, read, linted and packed into `staged`."""
+    reading = lint(
+        {title: files[title] for title in METADATA_FILES if title in files},
+        {path: len(content) for path, content in files.items()},
+    )
+    packed = archive.pack(
+        [MemoryFile(path, content) for path, content in files.items()], f"{reading.name}-{reading.version}", staged.file
+    )
+    small = {title: files[title] for title in METADATA_FILES if title in files}
+    return Incoming(reading, small, packed.members, staged, packed.digest, packed.size)
+
+
+async def publish(
+    registry: Registry,
+    name: str = "hello",
+    version: str = "1.0.0",
+    *,
+    origin: Origin = PUSHED,
+    user: str = "ann",
+    message: str = "",
+    files: Mapping[str, bytes] | None = None,
+    **more: Any,
+) -> Published:
+    """Publish a pack made by `pack_files`."""
+    with registry.storage.stage() as staged:
+        return await registry.publish(
+            incoming(pack_files(name, version, files, **more), staged), origin=origin, user=user, message=message
+        )
+
+
+def descriptor(content: str, title: str = "", media_type: str = "text/plain") -> Descriptor:
+    """A descriptor of some bytes."""
+    return Descriptor(Digest.of(content.encode()), len(content), media_type, title)
+
+
+def release(version: str = "1.0.0", group: str = "", **more: Any) -> Release:
+    """A release whose blobs are nowhere; `more` replaces fields."""
+    tag = Tag.of_version(version, group)
+    fields: dict[str, Any] = {
+        "tag": tag,
+        "version": version,
+        "metadata": Metadata("Hello", "addon", "app services", "", ("all",)),
+        "archive": descriptor(f"archive {tag}", f"hello-{version}.tar.gz", "application/gzip"),
+        "content": descriptor(f"listing {tag}"),
+        "manifest": descriptor(f"manifest {tag}"),
+        "files": (descriptor(f"pack.json {tag}", "pack.json", "application/json"),),
+        "origin": PUSHED,
+        "published": "2024-05-01T12:00:00.000Z",
+    }
+    return Release(**{**fields, **more})
+
+
+def record(name: str = "hello", *releases: Release, tags: Mapping[str, str] | None = None) -> PackRecord:
+    """A record with these releases; `tags` maps added tags to the tags of releases."""
+    added = {Tag(tag): Tag(target) for tag, target in (tags or {}).items()}
+    return PackRecord(PackName.parse(name), {item.tag: item for item in releases}, added)

@@ -25,7 +25,7 @@ class Staged(Protocol):
 
 
 class OpenBlob(Protocol):
-    """A blob opened for reading. Whoever opened it closes it."""
+    """A blob opened for reading, to its end even when it is removed meanwhile. Whoever opened it closes it."""
 
     size: int
     descriptor: int | None
@@ -48,7 +48,7 @@ class Storage(Protocol):
 
     @property
     def damaged(self) -> Mapping[PackName, str]:
-        """Records that cannot be read, and why. They are left as they are and are refused as targets of a write."""
+        """Records that cannot be read, and why, as of now. They are left as they are and cannot be written."""
         ...
 
     async def open(self) -> None:
@@ -71,12 +71,16 @@ class Storage(Protocol):
 
         With `everything` nothing is taken on trust: each record is looked at, which also finds what was changed
         behind the registry's back. A record never vanishes while it is in use; one that cannot be read appears in
-        `damaged` and its last good state stays valid.
+        `damaged` and its last good state stays valid. A call that fails or is cancelled takes nothing away from the
+        next one. One call at a time.
         """
         ...
 
     async def read_record(self, name: PackName) -> tuple[PackRecord, Version]:
-        """The record as it is now (an empty one, and `None`, where there is none)."""
+        """The record as it is now (an empty one, and `None`, where there is none).
+
+        Raises `StorageUnavailableError` when it is damaged.
+        """
         ...
 
     async def write_record(self, record: PackRecord, expected: Version) -> None:
@@ -90,7 +94,7 @@ class Storage(Protocol):
         """Open a local file to put bytes into, on the file system where blobs end up if that is local.
 
         Leaving the context removes whatever was not given to `put`. A file left by a killed process is removed when
-        the storage is opened next.
+        the storage is opened next. Having no space for what is put into it leaves the context as `StorageFullError`.
         """
         ...
 
@@ -98,7 +102,7 @@ class Storage(Protocol):
         """Store blobs whose digests have been computed from the very bytes; all are durable when this returns.
 
         A blob that is there already is left alone, but counts as new again for the sweep. Raises `StorageFullError`
-        when there is no space, and then leaves none of the new bytes behind a digest.
+        when there is no space. Whatever goes wrong, a digest stands for all of its bytes or for nothing.
         """
         ...
 

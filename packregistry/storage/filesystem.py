@@ -4,7 +4,7 @@
     ├── format                  "1": what wrote this directory
     ├── blobs/sha256/<hex>      immutable; the name is the SHA-256 of the content
     ├── packs/<name>.json       one record a pack, replaced whole
-    ├── changes                 a line a replaced record (its name, or *): what other processes look at
+    ├── changes                 a line a replaced record: what other processes look at (`storage.journal`)
     ├── locks/<00…3f>           taken for the moment in which a record is compared and replaced
     └── staging/                files on their way in, each locked by the process that writes it
 
@@ -21,70 +21,68 @@ import fcntl
 import hashlib
 import logging
 import os
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
-import aiofiles
-
-from packregistry.errors import (
-    BlobUnknownError,
-    NameInvalidError,
-    RecordChangedError,
-    RegistryError,
-    StorageFullError,
-    StorageUnavailableError,
-)
-from packregistry.model import Digest, PackName, PackRecord
+from packregistry.errors import BlobUnknownError, NameInvalidError, RecordChangedError, StorageUnavailableError
+from packregistry.model import Digest, PackName, PackRecord, shown
 from packregistry.storage import OpenBlob, Staged, Version
+from packregistry.storage.journal import EVERYTHING, Journal, Position
+from packregistry.storage.oserrors import is_full, translated
+from packregistry.storage.staging import Staging, sync
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_FORMAT = "1\n"
+_FORMAT = b"1\n"
 _SHARDS = 64
 _THREADS = 8
 _CHUNK = 1024 * 1024
-_MODE = 0o640
-_CHANGES_MAX = 1024 * 1024
 
 Signature = tuple[int, int, int]
 
 
 @dataclass(slots=True)
-class StagedFile:
-    """A locked file in `staging`."""
-
-    path: Path
-    file: BinaryIO
-
-
-@dataclass(slots=True)
 class BlobFile:
-    """A blob's open file."""
+    """A blob's open file: it can be read to its end even when the blob is removed meanwhile."""
 
     size: int
     descriptor: int | None
-    path: Path
 
     async def chunks(self, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` up to `stop`."""
-        async with aiofiles.open(self.path, "rb", buffering=0) as file:
-            await file.seek(start)
-            while start < stop and (chunk := await file.read(min(_CHUNK, stop - start))):
-                start += len(chunk)
-                yield chunk
+        assert self.descriptor is not None
+        while start < stop:
+            chunk = await asyncio.to_thread(os.pread, self.descriptor, min(_CHUNK, stop - start), start)
+            if not chunk:
+                break
+            start += len(chunk)
+            yield chunk
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
+
+    def __del__(self) -> None:
+        # Where opening is awaited and cancelled, nobody gets the file and nobody else can close it.
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look at the records found: those that changed, the signatures they have now, how far the journal went."""
+
+    changed: Mapping[PackName, PackRecord]
+    signatures: Mapping[PackName, Signature]
+    position: Position
 
 
 class FilesystemStorage:
@@ -96,17 +94,18 @@ class FilesystemStorage:
         self._blobs = root / "blobs" / "sha256"
         self._packs = root / "packs"
         self._locks = root / "locks"
-        self._staging = root / "staging"
-        self._changes = root / "changes"
-        self._known: dict[str, Signature] = {}
+        self._staging = Staging(root / "staging")
+        self._journal = Journal(root / "changes")
+        self._position = Position()
+        self._known: dict[PackName, Signature] = {}
         self._damaged: dict[PackName, str] = {}
-        self._seen = (0, 0, 0)
+        self._strange: set[str] = set()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")
 
     @property
     def damaged(self) -> Mapping[PackName, str]:
-        """Records that cannot be read, and why."""
-        return self._damaged
+        """Records that cannot be read, and why, as of now."""
+        return dict(self._damaged)
 
     async def open(self) -> None:
         """Make the directories, clear what killed processes left, and have every process look at all records."""
@@ -118,15 +117,18 @@ class FilesystemStorage:
 
     def stale(self) -> bool:
         """Whether `changes` has grown or been replaced since it was read."""
-        try:
-            status = os.stat(self._changes)
-        except OSError:
-            return True
-        return (status.st_ino, status.st_size, status.st_mtime_ns) != self._seen
+        return self._journal.has_news(self._position)
 
     async def refresh(self, *, everything: bool = False) -> Mapping[PackName, PackRecord]:
-        """Read the records named in `changes` since the last call, or look at all."""
-        return await self._run(self._refresh, everything)
+        """Read the records named in `changes` since the last call, or look at all.
+
+        What was seen is noted only here, where the caller is certain to get it: a look that fails or is cancelled
+        half-way is as if it had not been.
+        """
+        look = await self._run(self._look, everything)
+        self._position = look.position
+        self._known.update(look.signatures)
+        return look.changed
 
     async def read_record(self, name: PackName) -> tuple[PackRecord, Version]:
         """Read a record with the signature of its file."""
@@ -136,19 +138,9 @@ class FilesystemStorage:
         """Replace the record's file if its signature still is `expected`."""
         await self._run(self._write_record, record, expected)
 
-    @contextlib.contextmanager
-    def stage(self) -> Iterator[Staged]:
+    def stage(self) -> AbstractContextManager[Staged]:
         """Make a locked file in `staging`; a quick local operation, so it is not awaited."""
-        with translated(self._staging):
-            descriptor, name = tempfile.mkstemp(dir=self._staging)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.fchmod(descriptor, _MODE)
-        path = Path(name)
-        with os.fdopen(descriptor, "w+b") as file:
-            try:
-                yield StagedFile(path, file)
-            finally:
-                path.unlink(missing_ok=True)
+        return self._staging.file()
 
     async def put(self, blobs: Sequence[tuple[Digest, bytes | Staged]]) -> None:
         """Sync each new blob, rename all, sync the directory."""
@@ -173,115 +165,102 @@ class FilesystemStorage:
 
     def _open(self) -> None:
         try:
-            for directory in (self._blobs, self._packs, self._locks, self._staging):
+            has_format = self._has_format()
+            directories = (self._blobs, self._packs, self._locks, self._staging.path)
+            for directory in directories:
                 directory.mkdir(parents=True, exist_ok=True)
-            marker = self.root / "format"
-            if not marker.exists():
-                marker.write_text(_FORMAT)
-            written = marker.read_text()
-            self._announce("*")
+            for directory in (self.root, *directories):
+                if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(directory))
+            if not has_format:
+                with self.stage() as staged:
+                    staged.file.write(_FORMAT)
+                    sync(staged)
+                    staged.path.rename(self.root / "format")
+                for directory in (self._blobs.parent, self.root, self.root.parent):
+                    if os.access(directory, os.R_OK):
+                        sync_directory(directory)
+            self._journal.announce(EVERYTHING)
         except OSError as error:
+            if is_full(error):
+                raise
             raise StorageUnavailableError(
                 f"{self.root} cannot be used: {error.strerror} ({error.filename})",
                 remedy=f"make it a directory that uid {os.getuid()} can write, or name another with --data",
             ) from error
+        self._staging.clear()
+
+    def _has_format(self) -> bool:
+        """Whether the directory was written by us, or by nobody yet. Raises `StorageUnavailableError` otherwise."""
+        try:
+            written = (self.root / "format").read_bytes()
+        except FileNotFoundError:
+            return False
         if written != _FORMAT:
             raise StorageUnavailableError(
-                f"{self.root} was written by another version of packregistry (format {written.strip()[:20]!r})",
+                f"{self.root} was written by another version of packregistry "
+                f"(format {shown(written.decode(errors='replace').strip(), 20)})",
                 remedy="upgrade packregistry, or name another directory with --data",
             )
-        self._clear_staging()
+        return True
 
-    def _clear_staging(self) -> None:
-        for path in self._staging.iterdir():
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                _log.info("removing %s, left by a process that ended", path)
-                path.unlink()
+    def _look(self, everything: bool) -> _Look:
+        position, lines = self._journal.read(self._position)
+        if everything or lines is None:
+            lines = [entry.name[:-5] for entry in os.scandir(self._packs) if entry.name.endswith(".json")]
+        changed: dict[PackName, PackRecord] = {}
+        signatures: dict[PackName, Signature] = {}
+        for name in self._names(lines):
+            with contextlib.suppress(StorageUnavailableError):  # which is noted in `damaged`
+                if self._is_new(name):
+                    record, signature = self._read_record(name)
+                    if signature:
+                        changed[name], signatures[name] = record, signature
+        if not position.generation:
+            self._journal.announce(EVERYTHING)
+        return _Look(changed, signatures, position)
 
-    def _announce(self, line: str) -> None:
-        """Append to `changes`, starting it afresh when it has grown long."""
-        while True:
-            with self._changes.open("ab", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                status = os.fstat(file.fileno())
-                current = signature_of(self._changes)
-                if current is None or current[2] != status.st_ino:
-                    continue
-                if status.st_size > _CHANGES_MAX:
-                    with self.stage() as staged:
-                        staged.path.rename(self._changes)
-                    return
-                try:
-                    file.write(line.encode() + b"\n")
-                except OSError:
-                    # No space for a line: a new time on the same size says "look at everything" as well.
-                    os.utime(self._changes)
-                return
-
-    def _refresh(self, everything: bool) -> dict[PackName, PackRecord]:
-        inode, size, stamp = self._seen
-        try:
-            with self._changes.open("rb") as file:
-                status = os.fstat(file.fileno())
-                grown = status.st_ino == inode and status.st_size >= size
-                file.seek(size if grown else 0)
-                news = file.read()
-        except FileNotFoundError:
-            self._announce("*")
-            return self._refresh(everything)
-        news = news[: news.rfind(b"\n") + 1]
-        lines = news.decode("ascii", "replace").splitlines()
-        unexplained = not lines and status.st_mtime_ns != stamp
-        if everything or not grown or unexplained or "*" in lines:
-            names = sorted(entry.name[:-5] for entry in os.scandir(self._packs) if entry.name.endswith(".json"))
-        else:
-            names = sorted(set(lines))
-        changed = dict(self._changed(names))
-        self._seen = (status.st_ino, (size if grown else 0) + len(news), status.st_mtime_ns)
-        return changed
-
-    def _changed(self, names: Sequence[str]) -> Iterator[tuple[PackName, PackRecord]]:
-        for text in names:
+    def _names(self, lines: Iterable[str]) -> Iterator[PackName]:
+        for text in sorted(set(lines)):
             try:
                 name = PackName.parse(text)
-                signature = signature_of(self._path(name))
             except NameInvalidError:
-                _log.warning("%s is not a record of this registry: move it elsewhere", self._packs / f"{text}.json")
+                if text not in self._strange:
+                    self._strange.add(text)
+                    what = shown(f"{text}.json")
+                    _log.warning("%s in %s is not a record of this registry: move it elsewhere", what, self._packs)
                 continue
-            if signature is None or signature == self._known.get(name):
-                continue
-            try:
-                record, read = self._read_record(name)
-            except RegistryError:
-                self._known[name] = signature
-                continue
-            assert isinstance(read, tuple)
-            self._known[name] = read
-            yield name, record
+            yield name
+
+    def _is_new(self, name: PackName) -> bool:
+        """Whether the record is not the one last read, as far as its file's signature says."""
+        try:
+            is_new = signature_of(self._path(name)) != self._known.get(name)
+        except OSError:
+            return True
+        if not is_new:
+            self._damaged.pop(name, None)
+        return is_new
 
     def _path(self, name: PackName) -> Path:
         return self._packs / f"{name}.json"
 
-    def _read_record(self, name: PackName) -> tuple[PackRecord, Version]:
+    def _read_record(self, name: PackName) -> tuple[PackRecord, Signature | None]:
         path = self._path(name)
         try:
             with path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                data = file.read()
-        except FileNotFoundError:
-            return PackRecord(name), None
-        try:
-            record = PackRecord.decode(data)
+                record = PackRecord.decode(file.read())
             if record.name != name:
-                raise ValueError(f"it is the record of {record.name!r}")
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RegistryError) as error:
-            if name not in self._damaged:
-                _log.error("%s is damaged: %s", path, error)
-            self._damaged[name] = f"{path} is damaged: {error}"
+                raise ValueError(f"it is the record of {record.name}")
+        except FileNotFoundError:
+            self._damaged.pop(name, None)
+            return PackRecord(name), None
+        except (OSError, ValueError) as error:
+            reason = f"{path} is damaged: {error.strerror if isinstance(error, OSError) else error}"
+            if self._damaged.get(name) != reason:
+                _log.error("%s", reason)
+            self._damaged[name] = reason
             raise StorageUnavailableError(
                 f"the record of {name} is damaged", remedy=f"restore {path} from a backup, or move it away"
             ) from error
@@ -293,8 +272,7 @@ class FilesystemStorage:
         shard = int(hashlib.sha256(record.name.encode()).hexdigest()[:8], 16) % _SHARDS
         with self.stage() as staged:
             staged.file.write(record.encode())
-            staged.file.flush()
-            os.fsync(staged.file.fileno())
+            sync(staged)
             with (self._locks / f"{shard:02x}").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 current = signature_of(path)
@@ -304,7 +282,7 @@ class FilesystemStorage:
                 stamp = max(time.time_ns(), current[0] + 1 if current else 0)
                 os.utime(staged.path, ns=(stamp, stamp))
                 staged.path.rename(path)
-                self._announce(record.name)
+                self._journal.announce(record.name)
         sync_directory(self._packs)
 
     def _put(self, blobs: Sequence[tuple[Digest, bytes | Staged]]) -> None:
@@ -315,16 +293,16 @@ class FilesystemStorage:
                 try:
                     os.utime(final)
                 except FileNotFoundError:
-                    staged = content
                     if isinstance(content, bytes):
                         staged = stack.enter_context(self.stage())
                         staged.file.write(content)
-                    assert not isinstance(staged, bytes)
-                    staged.file.flush()
-                    os.fsync(staged.file.fileno())
+                    else:
+                        staged = content
+                    sync(staged)
                     ready.append((staged.path, final))
             for path, final in ready:
                 path.rename(final)
+        # Also for what is there already: whoever put it may not have come this far yet.
         sync_directory(self._blobs)
 
     def _open_blob(self, digest: Digest) -> BlobFile:
@@ -333,7 +311,7 @@ class FilesystemStorage:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise missing_blob(digest) from None
-        return BlobFile(os.fstat(descriptor).st_size, descriptor, path)
+        return BlobFile(os.fstat(descriptor).st_size, descriptor)
 
     def _read_blob(self, digest: Digest) -> bytes:
         try:
@@ -363,19 +341,3 @@ def sync_directory(path: Path) -> None:
 def missing_blob(digest: Digest) -> BlobUnknownError:
     """The refusal for a blob that is not stored."""
     return BlobUnknownError(f"no blob has the digest {digest}")
-
-
-@contextlib.contextmanager
-def translated(root: Path) -> Iterator[None]:
-    """Turn the file system's errors into the registry's."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StorageFullError(
-                f"there is no space left below {root}", remedy="free some, or give the volume more"
-            ) from error
-        raise StorageUnavailableError(
-            f"{error.filename or root} cannot be used: {error.strerror}",
-            remedy=f"check that the volume is mounted and that uid {os.getuid()} can write it",
-        ) from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from aiohttp import web
 
 from packregistry import archive
 from packregistry.catalog import Pack
-from packregistry.errors import FileUnknownError
-from packregistry.model import Json, PackName, Release, Tag, problem_json, shown
+from packregistry.errors import FileUnknownError, SizeInvalidError
+from packregistry.model import Digest, Json, Release, Tag, problem_json, shown
 from packregistry.sightings import Sightings
 from packregistry.sources import STATE
 from packregistry.storage import OpenBlob
@@ -40,12 +39,13 @@ async def index(call: Call) -> web.StreamResponse:
 async def packs(call: Call) -> web.StreamResponse:
     """The packs that fit the filters, sorted by name; pages are cut with `limit` and `cursor`."""
     query = call.query(*show.FILTERS, "limit", "cursor")
-    limit = page_size(query.pop("limit", None), default=LIMIT_DEFAULT, maximum=LIMIT_MAX, least=1)
-    cursor = query.pop("cursor", "")
-    found = show.matching(call.site.registry.packs(), query)
+    limit = page_size(query, "limit", default=LIMIT_DEFAULT, least=1, maximum=LIMIT_MAX)
+    cursor = query.get("cursor", "")
+    wanted = {key: value for key, value in query.items() if key in show.FILTERS}
+    found = show.matching(call.site.registry.packs(), wanted)
     shown_packs, more = page([pack for pack in found if pack.name > cursor], limit)
     following = shown_packs[-1].name if more else None
-    headers = next_link("/api/v1/packs", {**query, "limit": limit, "cursor": following}) if following else None
+    headers = next_link("/api/v1/packs", {**wanted, "limit": limit, "cursor": following}) if following else None
     document = {"packs": [show.summary(pack) for pack in shown_packs], "total": len(found), "next": following}
     return json_response(document, headers=headers)
 
@@ -63,7 +63,7 @@ async def version(call: Call) -> web.StreamResponse:
     blobs = call.site.blobs
     files = {file.title: await blobs.read(file) for file in release.files if file.title != show.LOGO}
     listing = await blobs.read(release.content)
-    return json_response(await asyncio.to_thread(show.details, found, release, files, listing))
+    return await asyncio.to_thread(lambda: json_response(show.details(found, release, files, listing)))
 
 
 async def version_archive(call: Call) -> web.StreamResponse:
@@ -81,12 +81,15 @@ async def version_file(call: Call) -> web.StreamResponse:
     _, release = _release(call)
     path = call.params["path"]
     descriptor = release.file(path)
-    data = await call.site.blobs.read(descriptor) if descriptor else await _member(call, release, path)
+    if descriptor is not None:
+        digest, data = descriptor.digest, await call.site.blobs.read(descriptor)
+    else:
+        digest, data = await _member(call, release, path)
     content_type = media_type(data)
     headers = {"Cache-Control": "no-cache"}
     if content_type == "application/octet-stream":
         headers["Content-Disposition"] = "attachment"
-    return web.Response(body=data, headers={**headers, "Content-Type": content_type})
+    return blob.send_bytes(call, digest, data, content_type, headers)
 
 
 async def problems(call: Call) -> web.StreamResponse:
@@ -94,19 +97,22 @@ async def problems(call: Call) -> web.StreamResponse:
     call.query()
     registry = call.site.registry
     published = [
-        {"name": found.name, "tag": release.tag, "published": True, "problems": show.problems(release)}
-        | ({"directory": release.origin.directory} if release.origin.directory else {})
+        _entry(found.name, release.tag, release.origin.directory or None, show.problems(release), published=True)
         for found in registry.packs()
         for release in found.releases
         if release.problems
     ]
     sightings = await asyncio.to_thread(Sightings.load, registry.storage.local / STATE)
     waiting = [
-        {"name": identity and identity[0], "tag": identity and identity[1], "published": False}
-        | {"directory": str(path), "problems": [problem_json(problem) for problem in found]}
+        _entry(name, tag, str(path), [problem_json(problem) for problem in found], published=False)
         for path, identity, found in sightings.unpublished()
+        for name, tag in [identity or (None, None)]
     ]
-    return json_response({"problems": [*waiting, *_damaged(registry.storage.damaged), *published]})
+    damaged = [
+        _entry(name, None, None, [{"severity": "error", "message": message}], published=False)
+        for name, message in sorted(registry.storage.damaged.items())
+    ]
+    return json_response({"problems": [*waiting, *damaged, *published]})
 
 
 def media_type(data: bytes) -> str:
@@ -125,15 +131,22 @@ def _release(call: Call) -> tuple[Pack, Release]:
     return found, found.release(Tag.parse(call.params["tag"]))
 
 
-async def _member(call: Call, release: Release, path: str) -> bytes:
-    """A file that is only in the archive; only so many archives are searched at once."""
+async def _member(call: Call, release: Release, path: str) -> tuple[Digest, bytes]:
+    """The digest and content of a file that is only in the archive; only so many archives are searched at once."""
     listing = archive.members_of(await call.site.blobs.read(release.content))
-    if not any(member.path == path for member in listing):
-        raise FileUnknownError(f"{release.archive.title} has no file {shown(path)}")
+    member = next((member for member in listing if member.path == path), None)
+    if member is None:
+        raise FileUnknownError(f"{release.archive.title} has no file {shown(path)}", detail={"path": path})
+    if member.size > FILE_MAX:
+        raise SizeInvalidError(
+            f"{shown(path)} has {member.size} bytes, more than the {FILE_MAX} that are served alone",
+            detail={"path": path, "size": member.size},
+            remedy="download the archive instead",
+        )
     async with call.site.reading:
         opened = await call.site.registry.storage.open_blob(release.archive.digest)
         try:
-            return await asyncio.to_thread(_extract, opened, path)
+            return member.digest, await asyncio.to_thread(_extract, opened, path)
         finally:
             opened.close()
 
@@ -144,8 +157,6 @@ def _extract(opened: OpenBlob, path: str) -> bytes:
         return archive.read_member(source, path, FILE_MAX)
 
 
-def _damaged(damaged: Mapping[PackName, str]) -> list[Json]:
-    return [
-        {"name": name, "published": False, "problems": [{"severity": "error", "message": message}]}
-        for name, message in damaged.items()
-    ]
+def _entry(name: str | None, tag: str | None, directory: str | None, found: list[Json], *, published: bool) -> Json:
+    """One line of the problems; what is not known is null."""
+    return {"name": name, "tag": tag, "directory": directory, "published": published, "problems": found}

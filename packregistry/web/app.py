@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, HttpVersion11, web
 
 from packregistry.auth import Access, Authenticator
 from packregistry.blobcache import BlobCache
@@ -22,25 +22,28 @@ from packregistry.registry import Registry
 from packregistry.web.accesslog import BEGUN, PRINCIPAL
 from packregistry.web.call import SITE, Call, Site
 from packregistry.web.render import error_response
-from packregistry.web.router import Route, Router
+from packregistry.web.router import Route, Router, unknown
 from packregistry.web.routes import routes
 
 _log = logging.getLogger(__name__)
 
-CALL: web.RequestKey[tuple[Route, Call]] = web.RequestKey("call", tuple)
-STARTED: web.RequestKey[bool] = web.RequestKey("started", bool)
+STARTED: web.RequestKey[web.StreamResponse] = web.RequestKey("started", web.StreamResponse)
 API_VERSION = "Docker-Distribution-Api-Version"
+STALL_SECONDS = 60.0
 
 
-def create_app(config: Config, registry: Registry, authenticator: Authenticator) -> web.Application:
+def create_app(
+    config: Config, registry: Registry, authenticator: Authenticator, *, stall: float = STALL_SECONDS
+) -> web.Application:
     """Assemble the application. The registry is open already, and whoever opened it closes it."""
-    site = Site(config, registry, authenticator, BlobCache(registry.storage), asyncio.Semaphore(os.cpu_count() or 1))
-    router = Router(routes())
-    app = web.Application(client_max_size=0)
+    reading = asyncio.Semaphore(os.cpu_count() or 1)
+    site = Site(config, registry, authenticator, BlobCache(registry.storage), reading, stall)
+    dispatcher = _Dispatcher(site, Router(routes()))
+    app = web.Application(client_max_size=0, middlewares=[dispatcher.render])
     app[SITE] = site
     app.on_response_prepare.append(_header_writer(config))
-    dispatcher = _Dispatcher(site, router)
-    app.router.add_route("*", "/{path:.*}", dispatcher.handle, expect_handler=dispatcher.expect)
+    # Unlike `.*`, this also takes an encoded line end.
+    app.router.add_route("*", "/{path:(?s:.*)}", dispatcher.handle, expect_handler=_wait)
     return app
 
 
@@ -51,35 +54,41 @@ class _Dispatcher:
         self._site = site
         self._router = router
 
-    async def expect(self, request: web.Request) -> web.StreamResponse | None:
-        """Invite the body that a client holds back, unless the request is refused without it."""
-        try:
-            request[CALL] = await self._admit(request)
-        except RegistryError as error:
-            return error_response(error)
-        if request.headers["Expect"].lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        return None
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    @web.middleware
+    async def render(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         """Answer one request. Whatever goes wrong before the first byte is out becomes an error response."""
         try:
-            route, call = request.get(CALL) or await self._admit(request)
-            if route.access is not Access.PUBLIC:
-                await self._site.registry.refresh()
-            return await route.handler(call)
+            return await handler(request)
         except RegistryError as error:
-            return error_response(error)
-        except (web.HTTPException, ConnectionError):
+            refusal = error
+        except web.HTTPNotFound:
+            # `OPTIONS *` and the like, which are no path at all.
+            refusal = unknown(request.raw_path)
+        except ClientConnectionResetError:
+            # There is nobody to answer.
             raise
-        except Exception as error:
+        except Exception:  # noqa: BLE001 — logged and answered; nothing a handler does ends a connection without a word
             _log.exception("%s %s failed", request.method, request.raw_path)
-            if request.get(STARTED) and request.transport is not None:
-                # An error page would be taken for a part of the body that is on its way.
-                request.transport.abort()
-                raise ConnectionResetError("the response failed half-way") from error
-            return error_response(RegistryError("the registry made a mistake", remedy="its log says more"))
+            refusal = RegistryError("the registry made a mistake", remedy="its log says more")
+        started: web.StreamResponse | None = request.get(STARTED)
+        if started is None:
+            return error_response(refusal)
+        # An error page would be taken for a part of the body that is on its way.
+        _log.warning("%s %s ended half-way: %s", request.method, request.raw_path, refusal)
+        if request.transport is not None:
+            request.transport.abort()
+        return started
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request that may be answered."""
+        route, call = await self._admit(request)
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if route.access is not Access.PUBLIC:
+            await self._site.registry.refresh()
+        return await route.handler(call)
 
     async def _admit(self, request: web.Request) -> tuple[Route, Call]:
         """Find the route of a request and make sure that its sender may use it."""
@@ -97,9 +106,15 @@ class _Dispatcher:
                 raise DeniedError(f"{principal.name} may not do that")
         if "Content-Encoding" in request.headers:
             raise ContentEncodingUnsupportedError(
-                "an encoded request body is not accepted", remedy="send the body as it is, without Content-Encoding"
+                "an encoded request body is not accepted",
+                remedy="send the body as it is, without Content-Encoding",
+                headers={"Accept-Encoding": "identity"},
             )
         return route, call
+
+
+async def _wait(request: web.Request) -> None:
+    """Leave a body that a client holds back (`Expect: 100-continue`) where it is until the request is admitted."""
 
 
 def _header_writer(config: Config) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
@@ -109,12 +124,12 @@ def _header_writer(config: Config) -> Callable[[web.Request, web.StreamResponse]
         common = [(name, value) for name, value in common if name.lower() != "strict-transport-security"]
 
     async def write(request: web.Request, response: web.StreamResponse) -> None:
-        request[STARTED] = True
+        request[STARTED] = response
         headers = response.headers
         headers["Server"] = "packregistry"
         for name, value in common:
             headers.add(name, value)
-        if request.rel_url.raw_path.lstrip("/").startswith(("v1", "v2")):
+        if request.rel_url.raw_path.lstrip("/").partition("/")[0] in {"v1", "v2"}:
             headers[API_VERSION] = "registry/2.0"
 
     return write

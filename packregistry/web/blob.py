@@ -7,13 +7,18 @@ of the connection's descriptor, since uvloop has no `loop.sendfile`; over TLS th
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
+import struct
+import termios
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 
-from packregistry.model import Descriptor
+from packregistry.errors import RegistryError, StorageUnavailableError
+from packregistry.model import Descriptor, Digest
 from packregistry.storage import OpenBlob
 from packregistry.web.call import Call
 from packregistry.web.conditional import byte_range, matches
@@ -21,100 +26,190 @@ from packregistry.web.conditional import byte_range, matches
 SENT: web.RequestKey[int] = web.RequestKey("sent", int)
 _log = logging.getLogger(__name__)
 _CHUNK = 1024 * 1024
-_STALL = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The beginning of an answer: its status, its header fields, and the bytes `[start, stop)` that belong to it."""
+
+    status: int
+    fields: Mapping[str, str]
+    start: int
+    stop: int
 
 
 async def send(call: Call, blob: Descriptor, content_type: str, headers: Mapping[str, str]) -> web.StreamResponse:
     """Answer with the blob, a range of it, or 304 when the client has it.
 
-    Raises `BlobUnknownError` when the storage lost it, and `RangeInvalidError`; nothing once bytes are out: a transfer
-    that fails then ends the connection, which is the one thing that a client cannot mistake for success.
+    Raises `BlobUnknownError` when the storage lost it, `StorageUnavailableError` when what is stored has another size,
+    and `RangeInvalidError`; nothing once bytes are out: a transfer that fails then ends the connection, which is the
+    one thing that a client cannot mistake for success.
     """
     request = call.request
-    etag = f'"{blob.digest}"'
-    fields = {"ETag": etag, "Docker-Content-Digest": blob.digest, "Accept-Ranges": "bytes", **headers}
-    condition = request.headers.get("If-None-Match")
-    if condition is not None and matches(condition, etag):
-        return web.Response(status=304, headers=fields)
-    fields["Content-Type"] = content_type
-    wanted = None
-    if request.method == "GET":
-        wanted = byte_range(request.headers.get("Range"), request.headers.get("If-Range"), etag, blob.size)
-    start, stop = wanted or (0, blob.size)
-    if wanted:
-        fields["Content-Range"] = f"bytes {start}-{stop - 1}/{blob.size}"
-    status = 206 if wanted else 200
+    head = _head(request, blob.digest, blob.size, content_type, headers)
+    if head.status == 304:
+        return web.Response(status=304, headers=head.fields)
     if call.site.blobs.fits(blob):
         data = await call.site.blobs.read(blob)
-        return web.Response(status=status, body=data[start:stop] if wanted else data, headers=fields)
+        _check(blob, len(data))
+        return _whole(head, data)
     opened = await call.site.registry.storage.open_blob(blob.digest)
     try:
-        response = web.StreamResponse(status=status, headers=fields)
-        response.content_length = stop - start
+        _check(blob, opened.size)
+        response = web.StreamResponse(status=head.status, headers=head.fields)
+        response.content_length = head.stop - head.start
         await response.prepare(request)
         if request.method != "HEAD":
-            await _transfer(request, response, opened, start, stop)
+            await _transfer(request, opened, head.start, head.stop, call.site.stall)
     finally:
         opened.close()
     return response
 
 
-async def _transfer(
-    request: web.Request, response: web.StreamResponse, opened: OpenBlob, start: int, stop: int
-) -> None:
+def send_bytes(
+    call: Call, digest: Digest, data: bytes, content_type: str, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """Answer with `data`, whose digest is known, as `send` does with a blob. Raises `RangeInvalidError`."""
+    head = _head(call.request, digest, len(data), content_type, headers)
+    return web.Response(status=304, headers=head.fields) if head.status == 304 else _whole(head, data)
+
+
+def _head(request: web.Request, digest: Digest, size: int, content_type: str, headers: Mapping[str, str]) -> _Head:
+    etag = f'"{digest}"'
+    fields = {"ETag": etag, "Docker-Content-Digest": digest, "Accept-Ranges": "bytes", **headers}
+    condition = _field(request, "If-None-Match")
+    if condition is not None and matches(condition, etag):
+        return _Head(304, fields, 0, 0)
+    fields["Content-Type"] = content_type
+    # A range is of a GET; any other method answers as if it had not been asked for.
+    wanted = _field(request, "Range") if request.method == "GET" else None
+    found = byte_range(wanted, _field(request, "If-Range"), etag, size)
+    if found is None:
+        return _Head(200, fields, 0, size)
+    start, stop = found
+    return _Head(206, {**fields, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}, start, stop)
+
+
+def _field(request: web.Request, name: str) -> str | None:
+    """A header field; lines of the same name are one list."""
+    return ", ".join(request.headers.getall(name)) if name in request.headers else None
+
+
+def _whole(head: _Head, data: bytes) -> web.Response:
+    # The length is written here, since aiohttp leaves it out of an answer to HEAD if it is 0.
+    fields = {**head.fields, "Content-Length": str(head.stop - head.start)}
+    return web.Response(status=head.status, body=data[head.start : head.stop], headers=fields)
+
+
+def _check(blob: Descriptor, size: int) -> None:
+    if size != blob.size:
+        raise StorageUnavailableError(
+            f"the blob {blob.digest} is damaged: {size} of its {blob.size} bytes are stored",
+            remedy="restore it from a backup, or publish its pack again",
+        )
+
+
+async def _transfer(request: web.Request, opened: OpenBlob, start: int, stop: int, stall: float) -> None:
     transport = request.transport
     try:
         if transport is None:
             raise ConnectionResetError("the client is gone")
         if opened.descriptor is not None and transport.get_extra_info("sslcontext") is None:
-            await _sendfile(request, transport, opened.descriptor, start, stop)
+            await _sendfile(request, transport, opened.descriptor, (start, stop), stall)
         else:
-            async for chunk in opened.chunks(start, stop):
-                await response.write(chunk)
-                request[SENT] = request.get(SENT, 0) + len(chunk)
-            if request.get(SENT, 0) != stop - start:
-                raise EOFError(f"{request[SENT]} of {stop - start} bytes could be read")
-    except (OSError, EOFError) as error:
-        _log.info("%s ended after %d of %d bytes: %s", request.path, request.get(SENT, 0), stop - start, error)
+            await _write(request, transport, opened, (start, stop), stall)
+    except (OSError, EOFError, RegistryError) as error:
+        _log.info("%s ended after %d of %d bytes: %s", request.raw_path, request.get(SENT, 0), stop - start, error)
         if transport is not None:
             transport.abort()
 
 
-async def _sendfile(request: web.Request, transport: asyncio.Transport, descriptor: int, start: int, stop: int) -> None:
-    """Send `[start, stop)` of `descriptor` behind what the transport still has to write."""
-    loop = asyncio.get_running_loop()
+async def _write(
+    request: web.Request, transport: asyncio.Transport, opened: OpenBlob, span: tuple[int, int], stall: float
+) -> None:
+    """Send a span of the blob chunk by chunk, each when the one before has mostly gone."""
+    async for chunk in opened.chunks(*span):
+        if transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        transport.write(chunk)
+        request[SENT] = request.get(SENT, 0) + len(chunk)
+        await _drained(request, transport, stall)
+    if request.get(SENT, 0) != span[1] - span[0]:
+        raise EOFError("the blob became shorter")
+
+
+async def _sendfile(
+    request: web.Request, transport: asyncio.Transport, descriptor: int, span: tuple[int, int], stall: float
+) -> None:
+    """Send a span of `descriptor` behind what the transport still has to write."""
     transport.set_write_buffer_limits(0)
     try:
-        await request.writer.drain()
+        await _drained(request, transport, stall)
     finally:
         transport.set_write_buffer_limits()
+    if transport.is_closing():
+        # Its descriptor may already be somebody else's.
+        raise ConnectionResetError("the client is gone")
     socket = os.dup(transport.get_extra_info("socket").fileno())
+    start, stop = span
     try:
         while start < stop:
             try:
                 sent = os.sendfile(socket, descriptor, start, min(_CHUNK, stop - start))
             except BlockingIOError:
-                await _writable(loop, socket)
+                await _writable(socket, stall)
                 continue
             if sent == 0:
-                raise EOFError("the file became shorter")
+                raise EOFError("the blob became shorter")
             start += sent
             request[SENT] = request.get(SENT, 0) + sent
+            # A client on a fast network keeps the socket writable: others get their turn all the same.
+            await asyncio.sleep(0)
     finally:
         os.close(socket)
 
 
-async def _writable(loop: asyncio.AbstractEventLoop, socket: int) -> None:
-    """Wait until the socket takes more. Raises `TimeoutError`, which is an `OSError`, when the client stalls."""
-    ready = loop.create_future()
-
-    def resume() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_writer(socket, resume)
+async def _drained(request: web.Request, transport: asyncio.Transport, stall: float) -> None:
+    """Wait until the transport takes more. Raises `TimeoutError` when nothing leaves it for `stall` seconds."""
+    if not request.protocol.writing_paused:
+        return
+    drained = asyncio.ensure_future(request.writer.drain())
+    left = transport.get_write_buffer_size()
     try:
-        async with asyncio.timeout(_STALL):
-            await ready
+        while not (await asyncio.wait({drained}, timeout=stall))[0]:
+            before, left = left, transport.get_write_buffer_size()
+            if left >= before:
+                raise _stalled(stall)
+        await drained
+    finally:
+        drained.cancel()
+
+
+async def _writable(socket: int, stall: float) -> None:
+    """Wait until the socket takes more. Raises `TimeoutError` when nothing leaves it for `stall` seconds."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    left = _queued(socket)
+    loop.add_writer(socket, ready.set)
+    try:
+        while not ready.is_set():
+            try:
+                async with asyncio.timeout(stall):
+                    await ready.wait()
+            except TimeoutError:
+                # A slow client takes long to make room, and is not gone while it takes anything.
+                before, left = left, _queued(socket)
+                if left >= before:
+                    raise _stalled(stall) from None
     finally:
         loop.remove_writer(socket)
+
+
+def _queued(socket: int) -> int:
+    """How many bytes the kernel holds that the client has not acknowledged."""
+    count: int = struct.unpack("i", fcntl.ioctl(socket, termios.TIOCOUTQ, bytes(4)))[0]
+    return count
+
+
+def _stalled(seconds: float) -> TimeoutError:
+    return TimeoutError(f"the client took nothing for {seconds:g} s")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -15,16 +17,23 @@ from packregistry.errors import ParameterInvalidError
 from packregistry.model import PackName, shown
 from packregistry.registry import Registry
 
+_NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What every request shares. `reading` bounds how many archives are searched for a file at once."""
+    """What every request shares.
+
+    `reading` bounds how many archives are searched for a file at once; `stall` is how many seconds a client may take
+    nothing of what it asked for.
+    """
 
     config: Config
     registry: Registry
     authenticator: Authenticator
     blobs: BlobCache
     reading: asyncio.Semaphore
+    stall: float
 
 
 SITE = web.AppKey("site", Site)
@@ -46,13 +55,22 @@ class Call:
 
     def query(self, *known: str) -> dict[str, str]:
         """The query parameters, of which only `known` may appear, each once. Raises `ParameterInvalidError`."""
+        text = self.request.rel_url.raw_query_string
+        if not text:
+            return {}
+        try:
+            pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
+        except UnicodeError as error:
+            raise ParameterInvalidError("the query is not UTF-8", remedy="percent-encode UTF-8") from error
         found: dict[str, str] = {}
-        for key, value in self.request.query.items():
+        for key, value in pairs:
             if key not in known:
                 remedy = f"use {', '.join(known)}" if known else "this request takes none"
                 raise ParameterInvalidError(f"there is no parameter {shown(key)}", remedy=remedy)
             if key in found:
                 raise ParameterInvalidError(f"the parameter {shown(key)} is given twice", remedy="give it once")
+            if _NOT_TEXT.search(value):
+                raise ParameterInvalidError(f"the parameter {shown(key)} has a control character in it")
             found[key] = value
         return found
 

@@ -6,22 +6,23 @@ import re
 
 from packregistry.errors import RangeInvalidError
 
-_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII | re.IGNORECASE)
-_ETAG = re.compile(r'\s*(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
-_DIGITS_MAX = 19
+# More digits than any size has, and few enough for `int`, whatever PYTHONINTMAXSTRDIGITS says.
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,600})-([0-9]{0,600})[ \t]*", re.IGNORECASE)
+_ELEMENT = re.compile(r'[ \t]*(?:(?:W/)?("[^"\x00-\x20\x7f]*"))?[ \t]*(?:,|\Z)')
 
 
 def matches(header: str, etag: str) -> bool:
-    """Whether `If-None-Match: header` names `etag`, which includes its quotes. The comparison is the weak one."""
-    if header.strip() == "*":
+    """Whether `If-None-Match: header` names `etag`, which includes its quotes. The comparison is the weak one.
+
+    What follows an element that is not an entity tag is not read.
+    """
+    if header.strip(" \t") == "*":
         return True
     position = 0
-    while found := _ETAG.match(header, position):
+    while position < len(header) and (found := _ELEMENT.match(header, position)):
         if found[1] == etag:
             return True
         position = found.end()
-        if position == len(header):
-            break
     return False
 
 
@@ -29,23 +30,19 @@ def byte_range(header: str | None, condition: str | None, etag: str, size: int) 
     """The bytes `[start, stop)` that `Range: header` asks for, or `None` for all of them.
 
     `condition` is the `If-Range` header: with anything but exactly the current `etag` the whole is sent, because the
-    client's part is of something else. A range that is malformed, in other units, or one of several is no range, as
-    the standard allows. Raises `RangeInvalidError` where it lies outside the `size` bytes.
+    client's part is of something else. A range that is malformed, in other units, one of several, or of nothing at
+    all is no range, as the standard allows. Raises `RangeInvalidError` where it lies outside the `size` bytes.
     """
-    if header is None or (condition is not None and condition.strip() != etag):
+    if header is None or size == 0 or (condition is not None and condition.strip(" \t") != etag):
         return None
-    found = _RANGE.fullmatch(header.strip())
+    found = _RANGE.fullmatch(header.strip(" \t"))
     if found is None or not (found[1] or found[2]):
         return None
-    if len(found[1]) > _DIGITS_MAX or len(found[2]) > _DIGITS_MAX:
+    first, last = found.groups()
+    if first and last and int(last) < int(first):
         return None
-    if not found[1]:
-        start, stop = max(0, size - int(found[2])), size
-    else:
-        start = int(found[1])
-        stop = min(int(found[2]) + 1, size) if found[2] else size
-        if found[2] and int(found[2]) < start:
-            return None
+    start = int(first) if first else max(0, size - int(last))
+    stop = min(int(last) + 1, size) if first and last else size
     if start >= stop:
         raise RangeInvalidError(
             f"the range lies outside the {size} bytes", headers={"Content-Range": f"bytes */{size}"}

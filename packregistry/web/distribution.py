@@ -36,7 +36,7 @@ async def base(call: Call) -> web.StreamResponse:
 async def catalog(call: Call) -> web.StreamResponse:
     """The names of all packs, sorted; pages are cut with `n` and `last`."""
     query = call.query("n", "last")
-    limit = page_size(query.get("n"), default=None, maximum=None, least=0)
+    limit = page_size(query, "n", default=None, least=0)
     following = call.site.registry.names(query.get("last", ""), None if limit is None else limit + 1)
     names, more = page(following, limit)
     headers = next_link("/v1/_catalog", {"last": names[-1], "n": limit}) if more and names else None
@@ -46,7 +46,7 @@ async def catalog(call: Call) -> web.StreamResponse:
 async def tags(call: Call) -> web.StreamResponse:
     """The tags of a pack in lexical order, parent tags included; pages are cut with `n` and `last`."""
     query = call.query("n", "last")
-    limit = page_size(query.get("n"), default=None, maximum=None, least=0)
+    limit = page_size(query, "n", default=None, least=0)
     pack = call.site.registry.pack(call.name)
     found = list(pack.tags)
     start = bisect.bisect_right(found, query["last"]) if "last" in query else 0

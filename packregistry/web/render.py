@@ -14,6 +14,9 @@ from packregistry.model import shown
 
 T = TypeVar("T")
 
+# Pages are cut from what there is; nothing is allocated for what is asked.
+ENTRIES_MAX = 10**18 - 1
+
 
 def json_response(
     document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, indent: int | None = None
@@ -26,25 +29,27 @@ def json_response(
 
 
 def error_response(error: RegistryError) -> web.Response:
-    """A refusal as Distribution writes it: `{"errors": [{"code", "message", "detail"}]}`."""
-    entry = {"code": error.code, "message": str(error), "detail": error.detail}
-    return json_response({"errors": [entry]}, status=error.status, headers=error.headers)
+    """A refusal as Distribution writes it: `{"errors": [{"code", "message", "detail"}]}`.
 
-
-def page_size(text: str | None, *, default: int | None, maximum: int | None, least: int) -> int | None:
-    """The number of entries asked for. Raises `PaginationNumberInvalidError`.
-
-    Without a `maximum` any number is fine: pages are cut from what there is, nothing is allocated for what is asked.
+    Only ASCII: what it repeats of the request can do nothing to the terminal it is read on.
     """
+    entry = {"code": error.code, "message": str(error), "detail": error.detail}
+    body = json.dumps({"errors": [entry]}, separators=(",", ":")).encode()
+    return web.Response(status=error.status, body=body, content_type="application/json", headers=error.headers)
+
+
+def page_size(
+    query: Mapping[str, str], name: str, *, default: int | None, least: int, maximum: int = ENTRIES_MAX
+) -> int | None:
+    """The number of entries that the parameter `name` asks for. Raises `PaginationNumberInvalidError`."""
+    text = query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) >= least):
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(maximum)) and least <= int(text) <= maximum):
         raise PaginationNumberInvalidError(
-            f"{shown(text)} is not a number of entries", detail={"n": text[:80]}, remedy=f"use a number from {least}"
-        )
-    if maximum is not None and int(text) > maximum:
-        raise PaginationNumberInvalidError(
-            f"{text} entries are too many", detail={"n": text}, remedy=f"use a number up to {maximum}"
+            f"{name}={shown(text)} is not a number of entries",
+            detail={name: text[:80]},
+            remedy=f"use a number from {least} to {maximum}",
         )
     return int(text)
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from packregistry.archive import members_of
 from packregistry.catalog import Pack
-from packregistry.model import Json, Release, problem_json
+from packregistry.model import Json, Release, Tag, problem_json
 from packregistry.pack import images, presets, values_schema
 
 LOGO = "logo.png"
@@ -27,7 +27,7 @@ def summary(pack: Pack) -> Json:
         "name": pack.name,
         **_metadata(latest),
         "latest": {"version": latest.version, "tag": latest.tag},
-        "versions": len(pack.releases),
+        "versionCount": len(pack.releases),
         "updated": max(release.published for release in pack.releases),
         "logoUrl": _logo_url(pack, latest),
         "url": pack_url(pack),
@@ -36,14 +36,10 @@ def summary(pack: Pack) -> Json:
 
 def overview(pack: Pack) -> Json:
     """A pack with its versions (newest first), tags and history (newest first)."""
-    own = set(pack.record.releases)
     return {
         **summary(pack),
         "versions": [release_summary(pack, release) for release in pack.releases],
-        "tags": [
-            {"tag": tag, "version": target, "parent": tag in pack.parents and tag not in own}
-            for tag, target in pack.tags.items()
-        ],
+        "tags": [{"tag": tag, "target": target, "parent": _is_parent(pack, tag)} for tag, target in pack.tags.items()],
         "history": [
             {key: value for key, value in dataclasses.asdict(entry).items() if value}
             for entry in reversed(pack.record.history)
@@ -53,7 +49,7 @@ def overview(pack: Pack) -> Json:
 
 def release_summary(pack: Pack, release: Release) -> Json:
     """A release in a list."""
-    errors = sum(problem.severity == "error" for problem in release.problems)
+    tags = pack.tags_of(release)
     return {
         "tag": release.tag,
         "version": release.version,
@@ -64,9 +60,9 @@ def release_summary(pack: Pack, release: Release) -> Json:
         "archive": {"digest": release.archive.digest, "size": release.archive.size},
         "manifest": {"digest": release.manifest.digest, "size": release.manifest.size},
         "content": {"digest": release.content.digest},
-        "tags": [tag for tag in pack.tags_of(release) if tag not in pack.parents],
-        "parentTags": [tag for tag in pack.tags_of(release) if tag in pack.parents and tag != release.tag],
-        "problems": {"errors": errors, "warnings": len(release.problems) - errors},
+        "tags": [tag for tag in tags if not _is_parent(pack, tag)],
+        "parentTags": [tag for tag in tags if _is_parent(pack, tag)],
+        "problemCount": len(release.problems),
         "logoUrl": _logo_url(pack, release),
         "url": pack_url(pack, "versions", release.tag),
         "archiveUrl": pack_url(pack, "versions", release.tag, "archive"),
@@ -135,6 +131,11 @@ FILTERS = {
     "q": _has_text,
 }
 """The filters of a list: all ignore case; `cloudType` also finds packs for all clouds, `q` is a part of a name."""
+
+
+def _is_parent(pack: Pack, tag: Tag) -> bool:
+    """Whether the server made the tag. A release's own tag, or an operator's, of the same name comes before it."""
+    return tag in pack.parents and tag not in pack.record.releases and tag not in pack.record.tags
 
 
 def _metadata(release: Release) -> Json:

@@ -1,0 +1,208 @@
+"""One line a request."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import json
+import logging
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from packregistry.auth import Principal
+from packregistry.config import Config, Log
+from packregistry.web import accesslog
+from packregistry.web.accesslog import BEGUN, PRINCIPAL, AccessLog, logger_class
+from tests.factories import make_pack, noise
+from tests.web import DEADLINE, Site, basic, request, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    root = tmp_path_factory.mktemp("site")
+    make_pack(root / "packs", files={"manifests/noise": noise(90_000)})
+    users = {"reader": "secret", 'odd name"\x1b': "secret"}
+    async with serving(root / "data", root / "packs", users=users) as running:
+        yield running
+
+
+def last(site: Site) -> str:
+    line = site.lines()[-1]
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO access ", line)
+    assert re.search(r" \d+\.\d\dms$", line)
+    return " ".join(line.split(" ")[3:-1])
+
+
+async def test_a_line_has_client_user_request_status_and_bytes_of_the_body(site: Site) -> None:
+    answer = await site.catalog(n=1)
+    assert last(site) == f'127.0.0.1 reader "GET /v1/_catalog?n=1" 200 {len(answer.body)}'
+
+
+async def test_what_needs_no_credentials_has_no_user(site: Site) -> None:
+    await site.health()
+    assert last(site) == '127.0.0.1 - "GET /health" 200 15'
+
+
+async def test_a_refusal_has_its_line(site: Site) -> None:
+    answer = await site.ask("/v1/", Authorization="Basic bm9ib2R5Og==")
+    assert last(site) == f'127.0.0.1 - "GET /v1/" 401 {len(answer.body)}'
+
+
+async def test_head_and_304_send_no_bytes(site: Site) -> None:
+    whole = await site.archive("hello", "1.0.0", "HEAD")
+    assert last(site).endswith('archive" 200 0')
+    await site.archive("hello", "1.0.0", If_None_Match=whole.headers["ETag"])
+    assert last(site).endswith('archive" 304 0')
+
+
+async def test_the_bytes_of_a_large_file_and_of_a_range_of_it_are_counted(site: Site) -> None:
+    whole = await site.archive("hello", "1.0.0")
+    assert last(site).endswith(f'archive" 200 {len(whole.body)}')
+    await site.archive("hello", "1.0.0", Range="bytes=100-70099")
+    assert last(site).endswith('archive" 206 70000')
+
+
+async def test_a_user_name_with_a_space_and_a_quote_is_one_word(site: Site) -> None:
+    await site.ask("/v1/", **basic('odd name"\x1b', "secret"))
+    assert last(site) == '127.0.0.1 "odd name\\"\\u001b" "GET /v1/" 200 2'
+
+
+async def test_quotes_in_a_path_stay_inside_theirs(site: Site) -> None:
+    await site.ask('/v1/a"200%0d%0a"')
+    assert last(site).startswith('127.0.0.1 - "GET /v1/a%22200%0d%0a%22" 404 ')
+
+
+async def test_what_is_no_http_has_a_line_as_well(site: Site) -> None:
+    await site.raw(b"GET /v1/\x00\n HTTP/1.1\r\n\r\n")
+    assert last(site).startswith('127.0.0.1 - "UNKNOWN /" 400 ')
+
+
+async def test_each_request_of_a_connection_has_one_line(site: Site) -> None:
+    before = len(site.lines())
+    async with site.connect() as connection:
+        for path in ("/health", "/nowhere", "/health"):
+            await connection.send(request(path))
+            await connection.answer()
+        await connection.send(request("/health", headers={"Connection": "close"}))
+        await connection.ended()
+    assert len(site.lines()) == before + 4
+
+
+async def test_json_lines_have_the_same_and_the_configured_fields(tmp_path: Path) -> None:
+    config = Config(log=Log(fields={"service": "registry", "status": "forged"}))
+    async with serving(tmp_path / "data", config=config, as_json=True, users={"reader": "x"}) as site:
+        answer = await site.ask('/v1/"%00')
+        entry = json.loads(site.lines()[-1])
+        await site.catalog()
+        assert json.loads(site.lines()[-1])["user"] == "reader"
+    assert entry.pop("time").endswith("Z")
+    assert entry.pop("milliseconds") >= 0
+    assert entry == {
+        "service": "registry",
+        "level": "info",
+        "logger": "packregistry.access",
+        "remote": "127.0.0.1",
+        "user": "-",
+        "method": "GET",
+        "path": '/v1/"%00',
+        "status": 404,
+        "bytes": len(answer.body),
+    }
+
+
+async def test_text_lines_end_with_the_configured_fields(tmp_path: Path) -> None:
+    async with serving(tmp_path / "data", config=Config(log=Log(fields={"service": "a b"}))) as site:
+        await site.health()
+        assert site.lines()[-1].endswith('ms service="a b"')
+
+
+# What follows needs no server.
+
+
+def fake(path: str = "/health", *, remote: str | None = "192.0.2.1", name: str = "") -> Any:
+    """As much of a request as the log looks at."""
+    state: dict[object, object] = {BEGUN: 0.0}
+    if name:
+        state[PRINCIPAL] = Principal(name, "basic")
+    return SimpleNamespace(get=state.get, method="GET", raw_path=path, remote=remote)
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize(
+    ("path", "remote", "name"),
+    [
+        ("/a\n2030-01-01T00:00:00Z INFO access", "192.0.2.1", ""),
+        ("/\x85\u2028\x1b[2J\udc80é", "192.0.2.1", ""),
+        ("/", None, "a\nb"),
+        ("/", "a b\r\n", "\u202e"),
+    ],
+    ids=["line end", "terminal", "user", "client"],
+)
+async def test_nothing_a_client_sends_ends_a_line(path: str, remote: str | None, name: str, as_json: bool) -> None:
+    stream = io.StringIO()
+    log = AccessLog(stream, as_json=as_json, fields={})
+    log.write(fake(path, remote=remote, name=name), web.Response())
+    log.flush()
+    (line,) = stream.getvalue().splitlines()
+    assert line.isascii()
+    assert line.isprintable()
+
+
+async def test_lines_are_written_together_after_a_moment_or_when_there_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accesslog, "FLUSH_SECONDS", 0)
+    stream = Noticing()
+    log = AccessLog(stream, as_json=False, fields={})
+    log.write(fake(), web.Response())
+    log.write(fake(), web.Response())
+    assert stream.getvalue() == ""
+    await asyncio.wait_for(stream.written.wait(), DEADLINE)
+    assert len(stream.getvalue().splitlines()) == 2
+    monkeypatch.setattr(accesslog, "FLUSH_SECONDS", 3600)
+    for _ in range(500):
+        log.write(fake(), web.Response())
+    assert len(stream.getvalue().splitlines()) == 502
+    log.flush()
+    assert len(stream.getvalue().splitlines()) == 502
+
+
+class Noticing(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = asyncio.Event()
+
+    def write(self, text: str, /) -> int:
+        self.written.set()
+        return super().write(text)
+
+
+class Broken(io.StringIO):
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_request_is_answered_though_its_line_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    log = AccessLog(Broken(), as_json=False, fields={})
+    for _ in range(1000):
+        log.write(fake(), web.Response())
+    log.flush()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "No space left" in caplog.text
+
+
+@pytest.mark.parametrize(("level", "enabled"), [(logging.INFO, True), (logging.WARNING, False)], ids=["info", "warn"])
+async def test_lines_are_of_level_info(level: int, enabled: bool) -> None:
+    logger = logging.getLogger("packregistry.test")
+    logger.setLevel(level)
+    assert logger_class(AccessLog(io.StringIO(), as_json=False, fields={}))(logger, "").enabled is enabled
