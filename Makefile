@@ -31,7 +31,7 @@ serve: $(VENV)/serve.stamp ## Serve ./packs on http://127.0.0.1:5000
 
 test: $(VENV)/test.stamp ## Run the tests
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage run -m pytest --numprocesses auto $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	@# A selection of tests covers a selection of the code: the bound holds for the whole run.
 	$(BIN)/python -m coverage report $(if $(ARGS),--fail-under=0)

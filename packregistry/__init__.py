@@ -9,6 +9,7 @@ read goes through the packs kept in memory, which follow the records, and leaves
 A module imports only modules of a lower rank; those of one rank do not know each other (`tests/test_ranks.py`)::
 
     rank 0   errors       every refusal: wire code, HTTP status, what to do
+             failures     what goes wrong on a client's side, with its exit code
          1   model        digest, pack name, tag, release, record: frozen, parsed at the edge
              versions     the order of real-world versions, parent tags
              config       one table of options: file, environment, flags, help
@@ -21,9 +22,18 @@ A module imports only modules of a lower rank; those of one rank do not know eac
              auth         who asks, and what that takes to know
              storage      the contract of a backend; filesystem and memory
              logs         how log lines look
+             gunzip       gzip read forward, bounded in memory and in what comes out
+             tarstream    tar read forward and strictly
+             credentials  the address of a registry, who asks, and the file with logins
          3   blobcache    small blobs in memory
+             inspection   pushed archives: what is in one, and what is wrong with it
+             unpack       a downloaded archive into a directory, whole or not at all
+             offer        a pack directory on its way to a registry
          4   registry     publish, find, withdraw: all policy, no HTTP
+             client       a client of a registry: push, list, pull, tags
+             chart        a Helm chart: its name, values and images
          5   sources      watched directories: publish what is new, withdraw what is gone
+             scaffold     a pack made from Helm charts
          6   watcher      looking again and again, sooner when something happens
          7   web          requests to calls, values to responses
          8   server       one process, from its configuration to its exit

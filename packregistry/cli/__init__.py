@@ -1,63 +1,49 @@
 """The command line: `packregistry COMMAND`. A command is imported when it is called, which keeps `--help` quick.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 the registry cannot be reached, 4 it does not
+know who asks, or does not let them. Of several packs the worst counts.
+
+The commands of a server stand beside those of its clients::
+
+    serve                                      one process that serves
+    registry    login, logout                  which registry, and who asks
+    pack        push, pull, ls, show, tag, …   what is in it
+    session     what the clients' commands share: options, the chosen registry, how they end
+    output      what is printed, and how errors say what to do; progress shows transfers
+    lazy        groups that import a command only to run it
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
-
 import click
 
 from packregistry import __version__
+from packregistry.cli.home import home_option
+from packregistry.cli.lazy import HELP, LazyGroup
 
 COMMANDS = {
     "serve": ("packregistry.cli.serve", "Serve packs over HTTP."),
+    "registry": ("packregistry.cli.registry", "Log in to a registry, and out."),
+    "pack": ("packregistry.cli.pack", "Push, pull, list, check and build packs."),
+    "version": ("packregistry.cli.version", "Print the version."),
+    "completion": ("packregistry.cli.completion", "Print a script that lets a shell complete commands."),
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands' names and first lines, and imports a command only to run it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table."""
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command. `None` where there is no such command."""
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module, _ = COMMANDS[cmd_name]
-        command = importlib.import_module(module).command
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that was asked for; fail with the nearest one where there is none."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing any."""
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=LazyGroup, table=COMMANDS, context_settings=HELP)
 @click.version_option(__version__, message="packregistry %(version)s")
+@home_option
 def main() -> None:
-    """A self-hosted registry for Spectro Cloud packs.
+    """A self-hosted registry for Spectro Cloud packs, and the command line of its users.
 
     \b
-    packregistry serve                     serve ./packs on http://127.0.0.1:5000
-    packregistry serve config.yml          serve as a configuration file says
-    packregistry COMMAND --help            say more about a command
+    packregistry serve                               serve ./packs on http://127.0.0.1:5000
+    packregistry registry login registry.example:5000 -d
+    packregistry pack push ./nginx-1.2.3             publish a pack
+    packregistry pack pull nginx:1.2.3 ./packs       fetch it, as ./packs/nginx-1.2.3
+    packregistry COMMAND --help                      say more about a command
+    source <(packregistry completion bash)           complete commands in this shell
+
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 the registry cannot be reached,
+    4 it does not know who asks, or does not let them. Of several packs the worst counts.
     """
