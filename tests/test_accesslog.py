@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -175,6 +176,25 @@ async def test_lines_are_written_together_after_a_moment_or_when_there_are_many(
     assert len(stream.getvalue().splitlines()) == 502
     log.flush()
     assert len(stream.getvalue().splitlines()) == 502
+
+
+async def test_what_a_stalled_reader_left_is_written_later_without_another_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accesslog, "FLUSH_SECONDS", 0)
+    reader, writer = os.pipe()
+    received = b""
+    with os.fdopen(writer, "w") as stream, os.fdopen(reader, "rb", buffering=0) as source:
+        log = AccessLog(stream, as_json=False, fields={})
+        for _ in range(5000):
+            log.write(fake(), web.Response())
+        log.write(fake(), web.Response())
+        os.set_blocking(source.fileno(), False)
+        async with asyncio.timeout(DEADLINE):
+            while received.count(b"\n") < 5001:
+                received += source.read(1 << 20) or b""
+                await asyncio.sleep(0)
+    assert received.count(b"GET") == 5001
 
 
 class Noticing(io.StringIO):

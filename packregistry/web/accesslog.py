@@ -22,6 +22,7 @@ from packregistry.auth import Principal
 from packregistry.logs import text_fields
 from packregistry.model import shown
 from packregistry.web.blob import SENT
+from packregistry.web.linesink import LineSink
 
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 BEGUN: web.RequestKey[float] = web.RequestKey("begun", float)
@@ -32,10 +33,13 @@ _log = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """Writes lines to `stream`, with `fields` on every one. A stream that cannot be written to loses them."""
+    """Writes lines to `stream`, with `fields` on every one. A stream that cannot be written to loses them.
+
+    Requests are answered whether or not somebody reads about them (`linesink`).
+    """
 
     def __init__(self, stream: TextIO, *, as_json: bool, fields: Mapping[str, str]) -> None:
-        self._stream = stream
+        self._sink = LineSink(stream)
         self._as_json = as_json
         self._fields = dict(fields)
         self._text_fields = text_fields(fields)
@@ -79,7 +83,7 @@ class AccessLog:
         if len(self._lines) >= _FLUSH_LINES:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._tick)
 
     def flush(self) -> None:
         """Write what was collected."""
@@ -87,17 +91,21 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         lines, self._lines = self._lines, []
-        if not lines:
+        if not lines and not self._sink.is_waiting:
             return
         try:
-            self._stream.write("\n".join(lines) + "\n")
-            self._stream.flush()
+            self._sink.write(lines)
             self._failed = False
         except (OSError, ValueError) as error:
             # A request is not refused because nobody reads about it.
             if not self._failed:
                 _log.warning("requests cannot be logged: %s", error)
             self._failed = True
+
+    def _tick(self) -> None:
+        self.flush()
+        if self._sink.is_waiting:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._tick)
 
     def _time(self) -> str:
         """UTC to the second, formatted once a second."""
