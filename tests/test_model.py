@@ -372,7 +372,8 @@ def with_value(path: tuple[str | int, ...], value: Any) -> bytes:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: ".".join(map(str, path)))
 def test_a_record_with_a_value_of_another_type_is_no_record(path: tuple[str | int, ...]) -> None:
-    for value in (1.5, [[]]):
+    values: tuple[object, ...] = (1.5, [[]])
+    for value in values:
         with pytest.raises(ValueError, match=r"not a|not known"):
             PackRecord.decode(with_value(path, value))
 
