@@ -1,10 +1,12 @@
 """A self-hosted registry server for Spectro Cloud packs.
 
-Two flows, one in and one out. A watched directory (and, in time, a pushed archive) enters through
-`registry.Registry.publish`, which puts its blobs and replaces its pack's record in the storage; everything that is
-read goes through the packs kept in memory, which follow the records, and leaves through `web`::
+Two flows, one in and one out. A watched directory and a pushed archive enter through `registry.Registry.publish`,
+which puts the blobs and replaces the pack's record in the storage; everything that is read goes through the packs kept
+in memory, which follow the records, and leaves through `web`::
 
-    packs/ directories ─► sources ─► Registry.publish ─► storage: blobs + records ─► Registry ─► web: /v1  /api/v1
+    packs/ directories ─► sources ─┐
+                                   ├─► Registry.publish ─► storage: blobs + records ─► Registry ─► web: /v1  /api/v1
+    push (HTTP body) ─────► pushes ─┘
 
 A module imports only modules of a lower rank; those of one rank do not know each other (`tests/test_ranks.py`)::
 
@@ -24,15 +26,21 @@ A module imports only modules of a lower rank; those of one rank do not know eac
              logs         how log lines look
              gunzip       gzip read forward, bounded in memory and in what comes out
              tarstream    tar read forward and strictly
+             receive      request bodies on their way to a file
+             holdings     uploaded blobs that no release refers to yet
              credentials  the address of a registry, who asks, and the file with logins
          3   blobcache    small blobs in memory
              inspection   pushed archives: what is in one, and what is wrong with it
+             changes      the rules of publishing, tags, removal and rollback, record to record
+             uploads      uploads that take several requests
              unpack       a downloaded archive into a directory, whole or not at all
              offer        a pack directory on its way to a registry
          4   registry     publish, find, withdraw: all policy, no HTTP
              client       a client of a registry: push, list, pull, tags
              chart        a Helm chart: its name, values and images
          5   sources      watched directories: publish what is new, withdraw what is gone
+             pushes       pushed archives: received, checked, published
+             sweep        removing what nothing refers to any more
              scaffold     a pack made from Helm charts
          6   watcher      looking again and again, sooner when something happens
          7   web          requests to calls, values to responses

@@ -43,6 +43,8 @@ class Pack:
         """
         groups: dict[str, dict[str, Tag]] = {}
         for release in self.record.releases.values():
+            if release.hidden:
+                continue
             groups.setdefault(release.tag.group, {})[release.version] = release.tag
         return {
             Tag(_join(group, label)): tags[version]
@@ -57,7 +59,7 @@ class Pack:
 
         A release's own tag comes before one an operator added, and that before a parent tag.
         """
-        own = {tag: tag for tag in self.record.releases}
+        own = {tag: tag for tag, release in self.record.releases.items() if not release.hidden}
         return dict(sorted({**self.parents, **self.record.tags, **own}.items()))
 
     @cached_property
@@ -69,7 +71,7 @@ class Pack:
 
     def tags_of(self, release: Release) -> tuple[Tag, ...]:
         """The tags that stand for `release`, sorted."""
-        return tuple(self._tags_by_target[release.tag])
+        return tuple(self._tags_by_target.get(release.tag, ()))
 
     @cached_property
     def _manifests(self) -> dict[Digest, Release]:
@@ -78,6 +80,10 @@ class Pack:
     @cached_property
     def _blobs(self) -> dict[Digest, Descriptor]:
         return {blob.digest: blob for release in self.releases for blob in release.blobs()}
+
+    def handle(self, release: Release) -> Tag:
+        """The tag to ask for a release by: its own, or if that is gone another that stands for it."""
+        return next(iter(self.tags_of(release)), release.tag) if release.hidden else release.tag
 
     def release(self, tag: Tag) -> Release:
         """The release `tag` stands for. Raises `ManifestUnknownError`."""

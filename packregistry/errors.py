@@ -91,6 +91,12 @@ class BlobUnknownError(RegistryError):
     code, status = "BLOB_UNKNOWN", 404
 
 
+class ManifestBlobUnknownError(RegistryError):
+    """A manifest that was sent refers to a blob the pack does not have."""
+
+    code, status = "MANIFEST_BLOB_UNKNOWN", 400
+
+
 class BlobUploadUnknownError(RegistryError):
     """No such upload, or it has expired."""
 
@@ -113,6 +119,18 @@ class SizeInvalidError(RegistryError):
     """The body is not as long as it was said to be, or longer than allowed."""
 
     code, status = "SIZE_INVALID", 413
+
+
+class BodyStalledError(RegistryError):
+    """The rest of the body did not come."""
+
+    code, status = "BODY_STALLED", 408
+
+
+class BodyInvalidError(RegistryError):
+    """The body is not what its headers or its content type say."""
+
+    code, status = "BODY_INVALID", 400
 
 
 class RangeInvalidError(RegistryError):
@@ -149,6 +167,18 @@ class ReleaseConflictError(RegistryError):
     """The version exists with other content; `detail` names both digests."""
 
     code, status = "RELEASE_CONFLICT", 409
+
+
+class DigestUnchangedError(RegistryError):
+    """A forced push of what is there already."""
+
+    code, status = "DIGEST_UNCHANGED", 409
+
+
+class WatchedReleaseError(RegistryError):
+    """The release comes from a watched directory, whose files are the truth."""
+
+    code, status = "RELEASE_WATCHED", 409
 
 
 class RecordChangedError(RegistryError):

@@ -194,7 +194,8 @@ class Release:
 
     `content` is the listing of the files (canonical JSON, see `archive.listing`); its digest says whether two
     archives hold the same pack, however they were compressed. `files` are the small files clients read without the
-    archive, by title.
+    archive, by title. `extra` are blobs that only a manifest made by a client refers to. A `hidden` release has lost
+    its own tag and lives on by others.
     """
 
     tag: Tag
@@ -207,10 +208,12 @@ class Release:
     origin: Origin
     published: str
     problems: tuple[Problem, ...] = ()
+    extra: tuple[Descriptor, ...] = ()
+    hidden: bool = False
 
     def blobs(self) -> tuple[Descriptor, ...]:
         """Every blob the release needs."""
-        return (self.archive, self.content, self.manifest, *self.files)
+        return (self.archive, self.content, self.manifest, *self.files, *self.extra)
 
     def file(self, title: str) -> Descriptor | None:
         """The small file called `title`, if the pack has it."""
@@ -219,8 +222,12 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One change of a pack: `before` and `after` are archive digests, absent where there was or is nothing."""
+    """One change of a pack: `before` and `after` are archive digests, absent where there was or is nothing.
 
+    `id` counts the changes of a pack from 1.
+    """
+
+    id: int
     time: str
     user: str
     action: str
@@ -231,17 +238,26 @@ class HistoryEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """A release that was replaced or removed at `time`, and can be restored for a while."""
+
+    time: str
+    release: Release
+
+
+@dataclass(frozen=True, slots=True)
 class PackRecord:
     """All the registry knows of one pack name; replaced whole.
 
     `releases` is by primary tag, `tags` maps the tags an operator added to a primary tag. Parent tags are computed,
-    never stored. `history` is oldest first.
+    never stored. `history` and `retired` are oldest first.
     """
 
     name: PackName
     releases: Mapping[Tag, Release] = field(default_factory=dict)
     tags: Mapping[Tag, Tag] = field(default_factory=dict)
     history: tuple[HistoryEntry, ...] = ()
+    retired: tuple[Retired, ...] = ()
 
     def encode(self) -> bytes:
         """The record as the JSON that `decode` reads; ASCII, as paths may have bytes that are no text."""
@@ -251,6 +267,7 @@ class PackRecord:
             "releases": [_release_json(release) for release in self.releases.values()],
             "tags": dict(self.tags),
             "history": [_compact(dataclasses.asdict(entry)) for entry in self.history],
+            "retired": [{"time": item.time, **_release_json(item.release)} for item in self.retired],
         }
         return json.dumps(document, indent=1).encode()
 
@@ -267,7 +284,8 @@ class PackRecord:
             if dangling := set(tags.values()) - set(releases):
                 raise ValueError(f"there are tags for {shown(min(dangling))}, which is not there")
             name = PackName.parse(document["name"])
-            return cls(name, releases, tags, tuple(map(_history_of, document["history"])))
+            retired = tuple(Retired(_text(item["time"]), _release_of(item)) for item in document["retired"])
+            return cls(name, releases, tags, tuple(map(_history_of, document["history"])), retired)
         except (KeyError, TypeError, IndexError, AttributeError, RecursionError, RegistryError) as error:
             raise ValueError(f"it is not a record: {type(error).__name__}: {error}") from error
 
@@ -308,6 +326,8 @@ def _release_json(release: Release) -> Json:
         "origin": _compact(dataclasses.asdict(release.origin)),
         "published": release.published,
         "problems": [_compact(dataclasses.asdict(problem)) for problem in release.problems],
+        "extra": [_descriptor_json(item) for item in release.extra],
+        "hidden": release.hidden,
     }
 
 
@@ -333,6 +353,8 @@ def _release_of(item: Json) -> Release:
         origin=_origin_of(item["origin"]),
         published=_text(item["published"]),
         problems=tuple(map(problem_of, item["problems"])),
+        extra=tuple(map(_descriptor_of, item["extra"])),
+        hidden=item["hidden"] is True,
     )
 
 
@@ -365,6 +387,7 @@ def problem_of(item: Json) -> Problem:
 
 def _history_of(item: Json) -> HistoryEntry:
     return HistoryEntry(
+        id=_number(item["id"]),
         time=_text(item["time"]),
         user=_text(item.get("user", "")),
         action=_text(item["action"]),

@@ -11,22 +11,22 @@ import bisect
 import datetime as dt
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
-from packregistry import archive, manifests
+from packregistry import archive, changes, manifests
 from packregistry.catalog import Pack
+from packregistry.changes import Published, Removed
 from packregistry.errors import (
     NameUnknownError,
     PackInvalidError,
     RecordChangedError,
-    ReleaseConflictError,
     StorageUnavailableError,
+    UnsupportedError,
 )
 from packregistry.model import (
     Descriptor,
     Digest,
-    HistoryEntry,
     Member,
     Origin,
     PackName,
@@ -40,29 +40,25 @@ from packregistry.storage import Staged, Storage
 
 T = TypeVar("T")
 
-# A pack that changes hourly keeps six weeks of history; the record stays below half a megabyte.
-HISTORY_MAX = 1000
 DIRECTORY_USER = "directory"
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A pack on its way in, read and checked: what linting found, its files, and the archive's staged bytes."""
+    """A pack on its way in, read and checked: what linting found, its files, and the archive's staged bytes.
+
+    Without `archive` the storage has its bytes already. `manifest` is a client's own, which is kept byte for byte in
+    place of ours, with the `extra` blobs that only it refers to.
+    """
 
     reading: Reading
     files: Mapping[str, bytes]
     members: Sequence[Member]
-    archive: Staged
+    archive: Staged | None
     digest: Digest
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What `publish` did: the release as it now is, and whether it is new, replaced another, or was there already."""
-
-    release: Release
-    action: Literal["created", "replaced", "unchanged"]
+    manifest: bytes = b""
+    extra: tuple[Descriptor, ...] = ()
 
 
 def utc_now() -> str:
@@ -73,8 +69,9 @@ def utc_now() -> str:
 class Registry:
     """The packs of one storage."""
 
-    def __init__(self, storage: Storage, *, now: Callable[[], str] = utc_now) -> None:
+    def __init__(self, storage: Storage, *, can_delete: bool = True, now: Callable[[], str] = utc_now) -> None:
         self.storage = storage
+        self._can_delete = can_delete
         self._now = now
         self._packs: dict[PackName, Pack] = {}
         self._names: list[PackName] = []
@@ -119,7 +116,7 @@ class Registry:
         if pack is None and name in self.storage.damaged:
             raise StorageUnavailableError(self.storage.damaged[name], remedy="restore the record from a backup")
         if pack is None or not pack.releases:
-            raise NameUnknownError(f"no pack is called {name}", detail={"name": name})
+            raise unknown_pack(name)
         return pack
 
     def find(self, name: PackName, tag: Tag) -> Release | None:
@@ -127,67 +124,98 @@ class Registry:
         pack = self._packs.get(name)
         return pack.record.releases.get(tag) if pack else None
 
-    async def publish(self, incoming: Incoming, *, origin: Origin, user: str, message: str = "") -> Published:
-        """Make a pack available, durably, and visible to every process when this returns.
+    async def publish(
+        self,
+        incoming: Incoming,
+        *,
+        origin: Origin,
+        user: str,
+        message: str = "",
+        force: bool = False,
+        skip_digest_check: bool = False,
+    ) -> Published:
+        """Make a pack available, durably, and visible to every process when this returns; see `changes.publish`.
 
-        The same content again is `unchanged`. Other content under an existing version replaces it only where both came
-        from watched directories, whose files are the truth; otherwise it is refused.
-
-        Raises:
-            PackInvalidError: the pack has errors; `detail` lists every problem.
-            ReleaseConflictError: the version exists with other content; `detail` names both digests.
+        Raises `PackInvalidError` where the pack has errors (`detail` lists every problem), and what `changes.publish`
+        raises. Then the blobs that were put are nobody's, and are swept in time.
         """
         reading = incoming.reading
         if reading.errors or reading.tag is None or reading.name is None:
             raise invalid(reading)
         release, blobs = await asyncio.to_thread(self._assemble, incoming, reading.name, reading.tag, origin)
         await self.storage.put(blobs)
+        await self.storage.keep([blob.digest for blob in release.blobs()])
+        author = changes.Author(user, release.published, message, force, skip_digest_check)
+        return await self._update(reading.name, lambda record: changes.publish(record, release, author))
 
-        def change(record: PackRecord) -> tuple[PackRecord, Published]:
-            before = record.releases.get(release.tag)
-            if before is None:
-                action: Literal["created", "replaced"] = "created"
-            elif before.content.digest == release.content.digest:
-                return self._keep(record, before, release)
-            elif origin.kind == before.origin.kind == "directory":
-                action = "replaced"
-            else:
-                raise conflict(record.name, before, release)
-            entry = HistoryEntry(
-                time=release.published,
-                user=user,
-                action="publish" if action == "created" else "replace",
-                tag=release.tag,
-                before=before.archive.digest if before else None,
-                after=release.archive.digest,
-                message=message,
+    async def withdraw(
+        self,
+        name: PackName,
+        tags: Collection[Tag],
+        *,
+        user: str,
+        message: str = "",
+        origin: Origin | None = None,
+    ) -> None:
+        """Take releases away, with the tags that stand for nothing else; see `changes.withdraw`."""
+        author = changes.Author(user, self._now(), message)
+        await self._update(name, lambda record: (changes.withdraw(record, tags, author, origin), None))
+
+    async def remove(self, name: PackName, tag: Tag, *, user: str, message: str = "") -> Removed:
+        """Remove the release that `tag` stands for; see `changes.remove`.
+
+        Raises `UnsupportedError` where deletion is switched off.
+        """
+        self._check_deletion()
+        self.pack(name)
+        author = changes.Author(user, self._now(), message)
+        return await self._update(name, lambda record: changes.remove(record, tag, author))
+
+    async def tag(self, name: PackName, new: Tag, target: Tag, *, user: str, message: str = "") -> Release:
+        """Let `new` stand for the release that `target` stands for; see `changes.tag`."""
+        self.pack(name)
+        author = changes.Author(user, self._now(), message)
+        return await self._update(name, lambda record: changes.tag(record, new, target, author))
+
+    async def untag(self, name: PackName, old: Tag, *, user: str, message: str = "") -> Removed:
+        """Remove a tag; see `changes.untag`. Raises `UnsupportedError` where deletion is switched off."""
+        self._check_deletion()
+        self.pack(name)
+        author = changes.Author(user, self._now(), message)
+        return await self._update(name, lambda record: changes.untag(record, old, author))
+
+    async def restore(self, name: PackName, wanted: Tag, entry: int | None, *, user: str, message: str = "") -> Release:
+        """Bring back what a version held; see `changes.restore`. Also of a pack that has no release any more."""
+        author = changes.Author(user, self._now(), message)
+        record, _ = await self.storage.read_record(name)
+        if not record.history:
+            raise unknown_pack(name)
+        _, release = changes.restore(record, wanted, entry, author)
+        # Before the record refers to them again: from now on no sweep takes them.
+        await self.storage.keep([blob.digest for blob in release.blobs()])
+        return await self._update(name, lambda record: changes.restore(record, wanted, entry, author))
+
+    async def forget(self, before: str) -> None:
+        """Let go of everything that was retired before a time."""
+        for name, pack in list(self._packs.items()):
+            if any(item.time < before for item in pack.record.retired):
+                await self._update(name, lambda record: (changes.forget(record, before), None))
+
+    def references(self, *, restorable_since: str) -> set[Digest]:
+        """Every blob that a release needs, or one that was retired at that time or later."""
+        return {
+            blob.digest
+            for pack in self._packs.values()
+            for release in (
+                *pack.releases,
+                *(item.release for item in pack.record.retired if item.time >= restorable_since),
             )
-            changed = replace(record, releases={**record.releases, release.tag: release})
-            return remembering(changed, [entry]), Published(release, action)
+            for blob in release.blobs()
+        }
 
-        return await self._update(reading.name, change)
-
-    async def withdraw(self, name: PackName, tags: Collection[Tag], *, user: str, message: str = "") -> None:
-        """Take releases away, with the tags that stand for nothing else. Tags that are gone already are no error."""
-        now = self._now()
-
-        def change(record: PackRecord) -> tuple[PackRecord, None]:
-            gone = [release for tag, release in record.releases.items() if tag in tags]
-            entries = [
-                HistoryEntry(now, user, "withdraw", release.tag, before=release.archive.digest, message=message)
-                for release in gone
-            ]
-            left = {tag: release for tag, release in record.releases.items() if tag not in tags}
-            kept = {tag: target for tag, target in record.tags.items() if target in left}
-            return remembering(replace(record, releases=left, tags=kept), entries), None
-
-        await self._update(name, change)
-
-    def _keep(self, record: PackRecord, before: Release, release: Release) -> tuple[PackRecord, Published]:
-        """The same content again: nothing changes but where it comes from, or what is read in it."""
-        moved = release.origin if release.origin.kind == before.origin.kind == "directory" else before.origin
-        kept = replace(before, origin=moved, metadata=release.metadata, problems=release.problems)
-        return replace(record, releases={**record.releases, kept.tag: kept}), Published(kept, "unchanged")
+    def _check_deletion(self) -> None:
+        if not self._can_delete:
+            raise UnsupportedError("deletion is switched off", remedy="set storage.delete.enabled to allow it")
 
     def _assemble(
         self, incoming: Incoming, name: PackName, tag: Tag, origin: Origin
@@ -200,7 +228,7 @@ class Registry:
             Descriptor(Digest.of(data), len(data), manifests.MEDIA_TYPES[title], title)
             for title, data in sorted(incoming.files.items())
         )
-        manifest = manifests.pack_manifest(name, tag, packed, files)
+        manifest = incoming.manifest or manifests.pack_manifest(name, tag, packed, files)
         release = Release(
             tag=tag,
             version=reading.version,
@@ -212,9 +240,10 @@ class Registry:
             origin=origin,
             published=self._now(),
             problems=reading.problems,
+            extra=incoming.extra,
         )
         blobs: list[tuple[Digest, bytes | Staged]] = [
-            (packed.digest, incoming.archive),
+            *([(packed.digest, incoming.archive)] if incoming.archive else []),
             (release.content.digest, listing),
             (release.manifest.digest, manifest),
             *((file.digest, incoming.files[file.title]) for file in files),
@@ -237,11 +266,6 @@ class Registry:
                 return result
 
 
-def remembering(record: PackRecord, entries: Sequence[HistoryEntry]) -> PackRecord:
-    """The record with `entries` added to its history, whose oldest go once it is full."""
-    return replace(record, history=(*record.history, *entries)[-HISTORY_MAX:])
-
-
 def invalid(reading: Reading) -> PackInvalidError:
     """The refusal of a pack with errors, listing every problem."""
     errors = "; ".join(str(problem) for problem in reading.problems if problem.severity == "error")
@@ -252,15 +276,6 @@ def invalid(reading: Reading) -> PackInvalidError:
     )
 
 
-def conflict(name: PackName, before: Release, release: Release) -> ReleaseConflictError:
-    """The refusal of other content under a version that exists."""
-    return ReleaseConflictError(
-        f"{name}:{release.tag} exists with other content",
-        detail={
-            "name": name,
-            "tag": release.tag,
-            "existing": before.archive.digest,
-            "offered": release.archive.digest,
-        },
-        remedy="publish it under another version",
-    )
+def unknown_pack(name: PackName) -> NameUnknownError:
+    """The refusal for a pack that has no release."""
+    return NameUnknownError(f"no pack is called {name}", detail={"name": name})

@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,14 @@ from packregistry.auth import Authenticator, BasicAuthenticator, OpenAuthenticat
 from packregistry.auth.htpasswd import HtpasswdFile, UsersFileError
 from packregistry.config import Address, Config
 from packregistry.errors import RegistryError
+from packregistry.holdings import HOLDINGS, Holdings
 from packregistry.registry import Registry
 from packregistry.sources import Sources
 from packregistry.storage import Storage
 from packregistry.storage.filesystem import FilesystemStorage
 from packregistry.storage.memory import InMemoryStorage
+from packregistry.sweep import Sweeper, sweeping
+from packregistry.uploads import UPLOADS, Uploads
 from packregistry.watcher import Watcher
 from packregistry.web.accesslog import AccessLog, logger_class
 from packregistry.web.app import create_app
@@ -64,11 +68,12 @@ async def serve(config: Config, started: Callable[[Running], None]) -> None:
         async with contextlib.AsyncExitStack() as stack:
             authenticator = await _authenticator(config)
             stack.callback(authenticator.close)
-            registry = Registry(_storage(config))
+            registry = Registry(storage_of(config), can_delete=config.storage.delete.enabled)
             await registry.open()
             stack.push_async_callback(registry.close)
             await stack.enter_async_context(_watched(config, registry))
             await stack.enter_async_context(_checked(registry))
+            await stack.enter_async_context(_swept(config, registry))
             stop = _stop_on_signals(authenticator)
             await stack.enter_async_context(_accepting(config, registry, authenticator, listening, context))
             started(Running(url_of(listening, secure=context is not None), registry, config))
@@ -166,7 +171,19 @@ async def _authenticator(config: Config) -> Authenticator:
     return BasicAuthenticator(users, config.auth.htpasswd.realm)
 
 
-def _storage(config: Config) -> Storage:
+def sweeper_of(config: Config, registry: Registry) -> Sweeper:
+    """What removes from the registry what nothing refers to."""
+    local, settings = registry.storage.local, config.storage
+    return Sweeper(
+        registry,
+        Uploads(local / UPLOADS, expire=settings.uploads.expire),
+        Holdings(local / HOLDINGS, expire=settings.uploads.expire),
+        grace=settings.sweep.grace,
+    )
+
+
+def storage_of(config: Config) -> Storage:
+    """The storage that is configured, not opened yet."""
     if config.storage.driver == "inmemory":
         return InMemoryStorage()
     return FilesystemStorage(Path(os.path.abspath(config.storage.filesystem.rootdirectory)))
@@ -179,11 +196,17 @@ async def _watched(config: Config, registry: Registry) -> AsyncIterator[None]:
     known = await sources.open()
     lock = registry.storage.local / "sources.lock"
     watcher = Watcher(sources, lock, rescan=config.packs.rescan, settle=config.packs.settle)
-    async with watcher.running():
-        if not known:
-            await watcher.looked()
-        yield
-    await sources.close()
+    try:
+        async with watcher.running():
+            if not known:
+                await watcher.looked()
+            yield
+    finally:
+        await sources.close()
+
+
+def _swept(config: Config, registry: Registry) -> AbstractAsyncContextManager[None]:
+    return sweeping(sweeper_of(config, registry), registry.storage.local / "sweep.lock", config.storage.sweep.interval)
 
 
 @contextlib.asynccontextmanager

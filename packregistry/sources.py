@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from packregistry import archive, directory
+from packregistry.changes import Published
 from packregistry.config import Limits
 from packregistry.directory import DirectoryChangedError, Tree
 from packregistry.errors import PackInvalidError, RegistryError, ReleaseConflictError
 from packregistry.model import Digest, Origin, PackName, Problem, Release
 from packregistry.pack import METADATA_FILES, Reading, lint
-from packregistry.registry import DIRECTORY_USER, Incoming, Published, Registry, invalid
+from packregistry.registry import DIRECTORY_USER, Incoming, Registry, invalid
 from packregistry.sightings import Identity, Sighting, Sightings
 
 P = ParamSpec("P")
@@ -283,7 +284,9 @@ class Sources:
                 continue
             message = f"{origin} " + ("is another version now" if origin in survey.trees else "is gone")
             try:
-                await self._registry.withdraw(name, [release.tag], user=DIRECTORY_USER, message=message)
+                await self._registry.withdraw(
+                    name, [release.tag], user=DIRECTORY_USER, message=message, origin=release.origin
+                )
             except RegistryError as error:
                 _log.error("%s:%s is not withdrawn, and will be tried again: %s", name, release.tag, error)
                 continue

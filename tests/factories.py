@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from packregistry import archive
+from packregistry.changes import Published
 from packregistry.config import Limits
 from packregistry.model import Descriptor, Digest, Metadata, Origin, PackName, PackRecord, Release, Tag
 from packregistry.pack import METADATA_FILES, lint
-from packregistry.registry import Incoming, Published, Registry
+from packregistry.registry import Incoming, Registry
 from packregistry.sources import Sources
 from packregistry.storage import Staged
 from packregistry.storage.filesystem import FilesystemStorage

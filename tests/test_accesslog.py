@@ -60,6 +60,8 @@ async def test_a_refusal_has_its_line(site: Site) -> None:
 
 
 async def test_head_and_304_send_no_bytes(site: Site) -> None:
+    await site.ask("/health", "HEAD")
+    assert last(site).endswith('health" 200 0')
     whole = await site.archive("hello", "1.0.0", "HEAD")
     assert last(site).endswith('archive" 200 0')
     await site.archive("hello", "1.0.0", If_None_Match=whole.headers["ETag"])

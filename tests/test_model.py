@@ -24,6 +24,7 @@ from packregistry.model import (
     PackRecord,
     Problem,
     Release,
+    Retired,
     Severity,
     Tag,
     problem_json,
@@ -286,7 +287,15 @@ RELEASES = TAGS.flatmap(
     )
 )
 ENTRIES = st.builds(
-    HistoryEntry, ANY.filter(bool), ANY, ANY.filter(bool), TAGS, st.none() | DIGESTS, st.none() | DIGESTS, ANY
+    HistoryEntry,
+    st.integers(0, 2000),
+    ANY.filter(bool),
+    ANY,
+    ANY.filter(bool),
+    TAGS,
+    st.none() | DIGESTS,
+    st.none() | DIGESTS,
+    ANY,
 )
 
 
@@ -296,13 +305,14 @@ def records(draw: st.DrawFn) -> PackRecord:
     tags: dict[Tag, Tag] = {}
     if releases:
         tags = draw(st.dictionaries(st.sampled_from(["stable", "latest"]).map(Tag), st.sampled_from(list(releases))))
-    return PackRecord(draw(NAMES), releases, tags, tuple(draw(st.lists(ENTRIES, max_size=2))))
+    retired = [Retired(draw(st.text(max_size=3)), item) for item in releases.values()]
+    return PackRecord(draw(NAMES), releases, tags, tuple(draw(st.lists(ENTRIES, max_size=2))), tuple(retired))
 
 
 NOTHING_SAID = PackRecord(
     PackName("hello"),
     {Tag("1"): release("1", metadata=Metadata("", ""), problems=(Problem("error", "", 0, "", ""),), published="")},
-    history=(HistoryEntry("t", "", "publish", Tag("1")),),
+    history=(HistoryEntry(1, "t", "", "publish", Tag("1")),),
 )
 
 
@@ -329,7 +339,7 @@ GOOD = json.loads(
         PackName("hello"),
         {Tag("1"): release("1", problems=(Problem("warning", "values.yaml", 1, "a", "is odd", "change it"),))},
         {Tag("stable"): Tag("1")},
-        (HistoryEntry("t", "ann", "publish", Tag("1"), Digest.of(b""), Digest.of(b"1"), "because"),),
+        (HistoryEntry(1, "t", "ann", "publish", Tag("1"), Digest.of(b""), Digest.of(b"1"), "because"),),
     ).encode()
 )
 PATHS: list[tuple[str | int, ...]] = [
@@ -433,8 +443,11 @@ def test_the_encoding_of_a_record_is_pinned() -> None:
                 "origin": {"kind": "push"},
                 "published": "2024-05-01T12:00:00.000Z",
                 "problems": [],
+                "extra": [],
+                "hidden": False,
             }
         ],
         "tags": {"stable": "1"},
         "history": [],
+        "retired": [],
     }

@@ -15,7 +15,6 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from packregistry import archive
-from packregistry import registry as module
 from packregistry.errors import (
     BlobUnknownError,
     NameUnknownError,
@@ -25,7 +24,7 @@ from packregistry.errors import (
     StorageUnavailableError,
 )
 from packregistry.model import HistoryEntry, Member, Origin, PackName, Tag
-from packregistry.registry import Registry, remembering, utc_now
+from packregistry.registry import Registry, utc_now
 from packregistry.storage.filesystem import FilesystemStorage
 from packregistry.storage.journal import Journal
 from tests.factories import PUSHED, incoming, open_registry, pack_files, png, publish, record, release
@@ -186,19 +185,11 @@ async def test_every_change_is_a_history_entry(tmp_path: Path) -> None:
     await registry.withdraw(HELLO, [ONE], user="ann", message="gone")
     one, two = first.release.archive.digest, second.release.archive.digest
     assert history(registry) == [
-        HistoryEntry("t1", "directory", "publish", ONE, None, one),
-        HistoryEntry("t2", "directory", "replace", ONE, one, two, "why"),
-        HistoryEntry("t4", "ann", "withdraw", ONE, two, None, "gone"),
+        HistoryEntry(1, "t1", "directory", "publish", ONE, None, one),
+        HistoryEntry(2, "t2", "directory", "replace", ONE, one, two, "why"),
+        HistoryEntry(3, "t4", "ann", "withdraw", ONE, two, None, "gone"),
     ]
     await registry.close()
-
-
-def test_the_oldest_entries_go_once_there_are_too_many() -> None:
-    entries = [HistoryEntry(str(number), "ann", "publish", ONE) for number in range(module.HISTORY_MAX + 2)]
-    full = remembering(record("hello"), entries[:-1])
-    assert full.history == tuple(entries[1:-1])
-    assert remembering(full, entries[-1:]).history == tuple(entries[2:])
-    assert remembering(full, []).history == full.history
 
 
 def test_times_are_utc_to_the_millisecond() -> None:

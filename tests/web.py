@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import functools
 import io
 import json
@@ -215,6 +216,8 @@ async def serving(
     server's context and the client's.
     """
     used = config or Config()
+    if users:
+        used = dataclasses.replace(used, auth=dataclasses.replace(used.auth, mode="htpasswd"))
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(open_registry(data, *roots))
         authenticator = await _authenticator(data, users or {}, stack)

@@ -8,7 +8,7 @@ The commands of a server stand beside those of its clients::
     serve                                      one process that serves
     registry    login, logout                  which registry, and who asks
     pack        push, pull, ls, show, tag, …   what is in it
-    session     what the clients' commands share: options, the chosen registry, how they end
+    remote      what the clients' commands share: options, the chosen registry, how they end
     output      what is printed, and how errors say what to do; progress shows transfers
     lazy        groups that import a command only to run it
 """

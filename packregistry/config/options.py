@@ -22,6 +22,7 @@ from packregistry.config.values import (
     POSITIVE_DURATION,
     SIZE,
     STRING,
+    STRING_LIST,
     STRINGS,
     Address,
     Kind,
@@ -128,6 +129,26 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweep:
+    """Removal of what nothing refers to."""
+
+    grace: Annotated[
+        float,
+        Spec(DURATION, "how long a replaced or removed release can be restored, and an unused blob is kept"),
+    ] = 86400.0
+    interval: Annotated[float, Spec(POSITIVE_DURATION, "how often unused blobs are removed")] = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Uploads that take several requests."""
+
+    expire: Annotated[
+        float, Spec(POSITIVE_DURATION, "how long an unfinished upload, or an uploaded blob without a manifest, is kept")
+    ] = 604800.0
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """Where blobs and records are kept."""
 
@@ -139,6 +160,8 @@ class Storage:
     ] = "filesystem"
     filesystem: Filesystem = field(default_factory=Filesystem)
     delete: Delete = field(default_factory=Delete)
+    sweep: Sweep = field(default_factory=Sweep)
+    uploads: Uploads = field(default_factory=Uploads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +237,9 @@ class Auth:
         Spec(one_of("none", "htpasswd"), "how clients authenticate; none lets everybody in", is_driver=True),
     ] = "unset"
     htpasswd: Htpasswd = field(default_factory=Htpasswd)
+    admins: Annotated[tuple[str, ...], Spec(STRING_LIST, "users who may push and change; all others only read")] = (
+        "admin",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,6 +234,7 @@ def must_be_empty(why: str, shape: Shape = "scalar") -> Kind:
 
 STRING = Kind("a text", _string)
 STRINGS = Kind("a map of texts", _string, shape="map", check_name=_string)
+STRING_LIST = Kind("a list of texts", _string, shape="list")
 PATH = Kind("a path", _path, _show_path)
 PATHS = Kind("a list of paths", _path, _show_path, shape="list")
 BOOLEAN = Kind("true or false", _boolean, lambda value: "true" if value else "false")

@@ -106,6 +106,24 @@ class Storage(Protocol):
         """
         ...
 
+    async def keep(self, digests: Sequence[Digest]) -> None:
+        """Have blobs count as new for the sweep, before something refers to them again.
+
+        Raises `BlobUnknownError` when one is not there; when this returns, none of them is swept for a grace period.
+        """
+        ...
+
+    async def blobs(self) -> Mapping[Digest, tuple[int, float]]:
+        """Every blob: its size in bytes, and since when it is new, in seconds by the clock of `time.time`."""
+        ...
+
+    async def discard(self, digest: Digest, before: float) -> bool:
+        """Remove a blob, unless it became new again at or after `before`; return whether it is gone by this call.
+
+        Decided and done in one step: no `put` or `keep` that returns can be of a blob that this removes afterwards.
+        """
+        ...
+
     async def open_blob(self, digest: Digest) -> OpenBlob:
         """Open a blob. Raises `BlobUnknownError` when it is not there."""
         ...

@@ -6,6 +6,7 @@
     ├── packs/<name>.json       one record a pack, replaced whole
     ├── changes                 a line a replaced record: what other processes look at (`storage.journal`)
     ├── locks/<00…3f>           taken for the moment in which a record is compared and replaced
+    ├── locks/blobs             taken alone to remove a blob, shared to renew one's time
     └── staging/                files on their way in, each locked by the process that writes it
 
 Every file is written to `staging`, synced, and renamed to its place; then the directory is synced. A name therefore
@@ -29,7 +30,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from packregistry.errors import BlobUnknownError, NameInvalidError, RecordChangedError, StorageUnavailableError
+from packregistry.errors import (
+    BlobUnknownError,
+    DigestInvalidError,
+    NameInvalidError,
+    RecordChangedError,
+    StorageUnavailableError,
+)
 from packregistry.model import Digest, PackName, PackRecord, shown
 from packregistry.storage import OpenBlob, Staged, Version
 from packregistry.storage.journal import EVERYTHING, Journal, Position
@@ -145,6 +152,18 @@ class FilesystemStorage:
     async def put(self, blobs: Sequence[tuple[Digest, bytes | Staged]]) -> None:
         """Sync each new blob, rename all, sync the directory."""
         await self._run(self._put, blobs)
+
+    async def keep(self, digests: Sequence[Digest]) -> None:
+        """Renew the times of the blobs' files."""
+        await self._run(self._keep, digests)
+
+    async def blobs(self) -> Mapping[Digest, tuple[int, float]]:
+        """Sizes and times of all blobs' files."""
+        return await self._run(self._all_blobs)
+
+    async def discard(self, digest: Digest, before: float) -> bool:
+        """Remove the blob's file if its time is before `before`."""
+        return await self._run(self._discard, digest, before)
 
     async def open_blob(self, digest: Digest) -> OpenBlob:
         """Open the blob's file."""
@@ -290,9 +309,7 @@ class FilesystemStorage:
             ready: list[tuple[Path, Path]] = []
             for digest, content in blobs:
                 final = self._blobs / digest.hex
-                try:
-                    os.utime(final)
-                except FileNotFoundError:
+                if not self._renewed(digest):
                     if isinstance(content, bytes):
                         staged = stack.enter_context(self.stage())
                         staged.file.write(content)
@@ -304,6 +321,46 @@ class FilesystemStorage:
                 path.rename(final)
         # Also for what is there already: whoever put it may not have come this far yet.
         sync_directory(self._blobs)
+
+    def _keep(self, digests: Sequence[Digest]) -> None:
+        for digest in digests:
+            if not self._renewed(digest):
+                raise missing_blob(digest)
+
+    def _renewed(self, digest: Digest) -> bool:
+        """Renew the time of a blob's file; return whether there is one. Never while `_discard` decides."""
+        with self._blob_lock(fcntl.LOCK_SH):
+            try:
+                os.utime(self._blobs / digest.hex)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def _all_blobs(self) -> dict[Digest, tuple[int, float]]:
+        found = {}
+        for entry in os.scandir(self._blobs):
+            with contextlib.suppress(DigestInvalidError, FileNotFoundError):
+                digest = Digest.parse(f"sha256:{entry.name}")
+                status = entry.stat()
+                found[digest] = (status.st_size, status.st_mtime)
+        return found
+
+    def _discard(self, digest: Digest, before: float) -> bool:
+        path = self._blobs / digest.hex
+        with self._blob_lock(fcntl.LOCK_EX):
+            try:
+                if path.stat().st_mtime >= before:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
+                return False
+            return True
+
+    @contextlib.contextmanager
+    def _blob_lock(self, kind: int) -> Iterator[None]:
+        with (self._locks / "blobs").open("ab") as lock:
+            fcntl.flock(lock, kind)
+            yield
 
     def _open_blob(self, digest: Digest) -> BlobFile:
         path = self._blobs / digest.hex

@@ -17,10 +17,14 @@ from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from packregistry.auth import Access, Authenticator
 from packregistry.blobcache import BlobCache
 from packregistry.config import Config
-from packregistry.errors import ContentEncodingUnsupportedError, DeniedError, RegistryError
+from packregistry.errors import ContentEncodingUnsupportedError, RegistryError
+from packregistry.holdings import HOLDINGS, Holdings
+from packregistry.pushes import Pushes
 from packregistry.registry import Registry
+from packregistry.uploads import UPLOADS, Uploads
 from packregistry.web.accesslog import BEGUN, PRINCIPAL
 from packregistry.web.call import SITE, Call, Site
+from packregistry.web.guard import check_access
 from packregistry.web.render import error_response
 from packregistry.web.router import Route, Router, unknown
 from packregistry.web.routes import routes
@@ -36,11 +40,23 @@ def create_app(
     config: Config, registry: Registry, authenticator: Authenticator, *, stall: float = STALL_SECONDS
 ) -> web.Application:
     """Assemble the application. The registry is open already, and whoever opened it closes it."""
-    reading = asyncio.Semaphore(os.cpu_count() or 1)
-    site = Site(config, registry, authenticator, BlobCache(registry.storage), reading, stall)
+    pushes = Pushes(registry, config.limits)
+    local, expire = registry.storage.local, config.storage.uploads.expire
+    site = Site(
+        config,
+        registry,
+        authenticator,
+        blobs=BlobCache(registry.storage),
+        reading=asyncio.Semaphore(os.cpu_count() or 1),
+        stall=stall,
+        pushes=pushes,
+        uploads=Uploads(local / UPLOADS, expire=expire),
+        holdings=Holdings(local / HOLDINGS, expire=expire),
+    )
     dispatcher = _Dispatcher(site, Router(routes()))
     app = web.Application(client_max_size=0, middlewares=[dispatcher.render])
     app[SITE] = site
+    app.on_cleanup.append(lambda _: pushes.close())
     app.on_response_prepare.append(_header_writer(config))
     # Unlike `.*`, this also takes an encoded line end.
     app.router.add_route("*", "/{path:(?s:.*)}", dispatcher.handle, expect_handler=_wait)
@@ -67,8 +83,8 @@ class _Dispatcher:
             # `OPTIONS *` and the like, which are no path at all.
             refusal = unknown(request.raw_path)
         except ClientConnectionResetError:
-            # There is nobody to answer.
-            raise
+            # There is nobody to answer: the status is for the log alone, as nginx has it.
+            return web.Response(status=499, reason="Client Closed Request")
         except Exception:  # noqa: BLE001 — logged and answered; nothing a handler does ends a connection without a word
             _log.exception("%s %s failed", request.method, request.raw_path)
             refusal = RegistryError("the registry made a mistake", remedy="its log says more")
@@ -102,8 +118,7 @@ class _Dispatcher:
             if principal is None:
                 principal = await authenticator.verify(authorization, request.remote or "-")
             call.principal = request[PRINCIPAL] = principal
-            if route.access is not Access.READ:
-                raise DeniedError(f"{principal.name} may not do that")
+            check_access(self._site.config, route.access, principal)
         if "Content-Encoding" in request.headers:
             raise ContentEncodingUnsupportedError(
                 "an encoded request body is not accepted",

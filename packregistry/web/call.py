@@ -14,8 +14,11 @@ from packregistry.auth import ANONYMOUS, Authenticator, Principal
 from packregistry.blobcache import BlobCache
 from packregistry.config import Config
 from packregistry.errors import ParameterInvalidError
+from packregistry.holdings import Holdings
 from packregistry.model import PackName, shown
+from packregistry.pushes import Pushes
 from packregistry.registry import Registry
+from packregistry.uploads import Uploads
 
 _NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -34,6 +37,9 @@ class Site:
     blobs: BlobCache
     reading: asyncio.Semaphore
     stall: float
+    pushes: Pushes
+    uploads: Uploads
+    holdings: Holdings
 
 
 SITE = web.AppKey("site", Site)
@@ -53,7 +59,14 @@ class Call:
         """The path parameter `name`. Raises `NameInvalidError`."""
         return PackName.parse(self.params["name"])
 
-    def query(self, *known: str) -> dict[str, str]:
+    def options(self, *known: str) -> dict[str, str]:
+        """Those of the query parameters that are `known`; others are left alone.
+
+        What speaks the Distribution API adds parameters of its own. Raises `ParameterInvalidError`.
+        """
+        return self.query(*known, strict=False)
+
+    def query(self, *known: str, strict: bool = True) -> dict[str, str]:
         """The query parameters, of which only `known` may appear, each once. Raises `ParameterInvalidError`."""
         text = self.request.rel_url.raw_query_string
         if not text:
@@ -64,6 +77,8 @@ class Call:
             raise ParameterInvalidError("the query is not UTF-8", remedy="percent-encode UTF-8") from error
         found: dict[str, str] = {}
         for key, value in pairs:
+            if key not in known and not strict:
+                continue
             if key not in known:
                 remedy = f"use {', '.join(known)}" if known else "this request takes none"
                 raise ParameterInvalidError(f"there is no parameter {shown(key)}", remedy=remedy)

@@ -29,13 +29,13 @@ SERVED_TYPES = {
 
 async def base(call: Call) -> web.StreamResponse:
     """Say that this is a registry, and that the credentials are good."""
-    call.query()
+    call.options()
     return json_response({})
 
 
 async def catalog(call: Call) -> web.StreamResponse:
     """The names of all packs, sorted; pages are cut with `n` and `last`."""
-    query = call.query("n", "last")
+    query = call.options("n", "last")
     limit = page_size(query, "n", default=None, least=0)
     following = call.site.registry.names(query.get("last", ""), None if limit is None else limit + 1)
     names, more = page(following, limit)
@@ -45,7 +45,7 @@ async def catalog(call: Call) -> web.StreamResponse:
 
 async def tags(call: Call) -> web.StreamResponse:
     """The tags of a pack in lexical order, parent tags included; pages are cut with `n` and `last`."""
-    query = call.query("n", "last")
+    query = call.options("n", "last")
     limit = page_size(query, "n", default=None, least=0)
     pack = call.site.registry.pack(call.name)
     found = list(pack.tags)
@@ -58,7 +58,7 @@ async def tags(call: Call) -> web.StreamResponse:
 
 async def manifest(call: Call) -> web.StreamResponse:
     """The pack manifest, by tag or by digest."""
-    call.query()
+    call.options()
     pack = call.site.registry.pack(call.name)
     reference = call.params["reference"]
     if ":" in reference:
@@ -70,7 +70,7 @@ async def manifest(call: Call) -> web.StreamResponse:
 
 async def pack_blob(call: Call) -> web.StreamResponse:
     """A blob of the pack; `?type=` names the content type it is wanted as."""
-    wanted = call.query("type").get("type", OCTETS)
+    wanted = call.options("type").get("type", OCTETS)
     pack = call.site.registry.pack(call.name)
     descriptor = pack.blob(Digest.parse(call.params["digest"]))
     content_type = SERVED_TYPES.get(wanted.partition(";")[0].strip().lower(), OCTETS)

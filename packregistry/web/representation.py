@@ -64,8 +64,8 @@ def release_summary(pack: Pack, release: Release) -> Json:
         "parentTags": [tag for tag in tags if _is_parent(pack, tag)],
         "problemCount": len(release.problems),
         "logoUrl": _logo_url(pack, release),
-        "url": pack_url(pack, "versions", release.tag),
-        "archiveUrl": pack_url(pack, "versions", release.tag, "archive"),
+        "url": pack_url(pack, "versions", pack.handle(release)),
+        "archiveUrl": pack_url(pack, "versions", pack.handle(release), "archive"),
     }
 
 
@@ -90,7 +90,7 @@ def details(pack: Pack, release: Release, files: Mapping[str, bytes], listing: b
                 "size": member.size,
                 "digest": member.digest,
                 "executable": member.executable,
-                "url": pack_url(pack, "versions", release.tag, "files", member.path),
+                "url": pack_url(pack, "versions", pack.handle(release), "files", member.path),
             }
             for member in members_of(listing)
         ],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from packregistry.auth import Access
-from packregistry.web import api, distribution
+from packregistry.web import api, distribution, publish, uploads
 from packregistry.web.router import Route
 
-PUBLIC, READ = Access.PUBLIC, Access.READ
+PUBLIC, READ, WRITE = Access.PUBLIC, Access.READ, Access.WRITE
 
 
 def routes() -> tuple[Route, ...]:
@@ -20,8 +20,20 @@ def routes() -> tuple[Route, ...]:
         Route("GET", "/v1/{name}/tags/list", READ, distribution.tags),
         Route("GET", "/v1/{name}/manifests/{reference}", READ, distribution.manifest),
         Route("GET", "/v1/{name}/blobs/{digest}", READ, distribution.pack_blob),
+        Route("PUT", "/v1/{name}/manifests/{reference}", WRITE, uploads.put_manifest),
+        Route("DELETE", "/v1/{name}/manifests/{reference}", WRITE, uploads.delete_manifest),
+        Route("POST", "/v1/{name}/blobs/uploads", WRITE, uploads.start),
+        Route("GET", "/v1/{name}/blobs/uploads/{upload}", WRITE, uploads.state),
+        Route("PATCH", "/v1/{name}/blobs/uploads/{upload}", WRITE, uploads.append),
+        Route("PUT", "/v1/{name}/blobs/uploads/{upload}", WRITE, uploads.finish),
+        Route("DELETE", "/v1/{name}/blobs/uploads/{upload}", WRITE, uploads.cancel),
         Route("GET", "/api/v1/packs", READ, api.packs),
+        Route("POST", "/api/v1/packs", WRITE, publish.push),
         Route("GET", "/api/v1/packs/{name}", READ, api.pack),
+        Route("PUT", "/api/v1/packs/{name}/tags/{tag}", WRITE, publish.put_tag),
+        Route("DELETE", "/api/v1/packs/{name}/tags/{tag}", WRITE, publish.delete_tag),
+        Route("POST", "/api/v1/packs/{name}/rollback", WRITE, publish.rollback),
+        Route("DELETE", version, WRITE, publish.delete_version),
         Route("GET", version, READ, api.version),
         Route("GET", version + "/archive", READ, api.version_archive),
         Route("GET", version + "/files/{path*}", READ, api.version_file),
