@@ -354,7 +354,7 @@ def _release_of(item: Json) -> Release:
         published=_text(item["published"]),
         problems=tuple(map(problem_of, item["problems"])),
         extra=tuple(map(_descriptor_of, item["extra"])),
-        hidden=item["hidden"] is True,
+        hidden={False: False, True: True}[item["hidden"]],
     )
 
 

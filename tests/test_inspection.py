@@ -274,9 +274,9 @@ def nfd(text: str) -> str:
         ),
         pytest.param([member("hello/x", mode=0o4755)], ("x", "would run as its owner or group"), id="set-user-id"),
         pytest.param(
-            [header("./", kind=b"5", mode=0o2755)],
+            [header("./", kind=b"5", mode=0o4755)],
             ("", "would run as its owner or group"),
-            id="set-group-id of the root",
+            id="set-user-id of the root",
         ),
         pytest.param([member("hello/README.md", b"2")], ("README.md", "is in the archive more than once"), id="twice"),
         pytest.param(

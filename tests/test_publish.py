@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import json
+import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -203,6 +204,19 @@ async def test_a_refused_pack_is_told_every_problem_at_once(pusher: Pusher, tmp_
     assert all(item["remedy"] for item in body["errors"][0]["detail"] if item["severity"] == "error")
     assert leftovers(tmp_path / "data") == []
     assert not list((tmp_path / "data" / "blobs" / "sha256").iterdir())
+
+
+async def test_a_folder_that_gives_its_group_to_new_files_is_no_reason_to_refuse(pusher: Pusher) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        folder = tarfile.TarInfo("hello-1.0.0")
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o2755
+        tar.addfile(folder)
+        for path, content in pack_files().items():
+            info = tarfile.TarInfo(f"hello-1.0.0/{path}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    assert (await pusher.push(out.getvalue()))[0] == 201
 
 
 async def test_what_is_no_archive_is_refused_for_that_alone(pusher: Pusher) -> None:

@@ -107,12 +107,12 @@ async def test_the_same_content_in_another_directory_moves_the_release(registry:
 
 
 @pytest.mark.parametrize(("first", "second"), [(PUSHED, HERE), (HERE, PUSHED)], ids=["then found", "then pushed"])
-async def test_the_same_content_does_not_change_who_a_release_belongs_to(
+async def test_what_was_pushed_belongs_to_no_directory_with_the_same_content(
     registry: Registry, first: Origin, second: Origin
 ) -> None:
     await publish(registry, origin=first)
     again = await publish(registry, origin=second)
-    assert (again.action, again.release.origin) == ("unchanged", first)
+    assert (again.action, again.release.origin) == ("unchanged", PUSHED)
 
 
 async def test_other_content_from_a_directory_replaces_what_a_directory_gave(registry: Registry) -> None:

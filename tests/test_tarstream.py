@@ -159,7 +159,10 @@ SPARSE_MORE = bytes(504) + b"\1" + bytes(7) + bytes(512)
             [member("a", b"x", kind=b"\xe9")], 'is of the type "\\u00e9", which packs do not have', id="odd type"
         ),
         pytest.param([header("a", mode=0o4755)], "would run as its owner or group", id="set-user-id"),
-        pytest.param([header("a/", kind=b"5", mode=0o2755)], "would run as its owner or group", id="set-group-id"),
+        pytest.param(
+            [header("a/", kind=b"5", mode=0o4755)], "would run as its owner or group", id="set-user-id, folder"
+        ),
+        pytest.param([header("a", mode=0o2755)], "would run as its owner or group", id="set-group-id"),
         pytest.param(
             [pax(record("foo", "1"), record("bär", "2")), header("a")],
             'has extended headers that are not known: "foo, b\\u00e4r"',

@@ -6,6 +6,7 @@ know who asks, or does not let them. Of several packs the worst counts.
 The commands of a server stand beside those of its clients::
 
     serve                                      one process that serves
+    gc                                         one sweep of its data directory
     registry    login, logout                  which registry, and who asks
     pack        push, pull, ls, show, tag, …   what is in it
     remote      what the clients' commands share: options, the chosen registry, how they end
@@ -23,6 +24,7 @@ from packregistry.cli.lazy import HELP, LazyGroup
 
 COMMANDS = {
     "serve": ("packregistry.cli.serve", "Serve packs over HTTP."),
+    "gc": ("packregistry.cli.gc", "Remove what nothing needs any more."),
     "registry": ("packregistry.cli.registry", "Log in to a registry, and out."),
     "pack": ("packregistry.cli.pack", "Push, pull, list, check and build packs."),
     "version": ("packregistry.cli.version", "Print the version."),
