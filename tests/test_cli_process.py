@@ -20,7 +20,7 @@ from packregistry.directory import look
 from tests.factories import CORPUS, make_pack
 from tests.process import DEADLINE, Server, environment, serving
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.thorough]
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "packregistry"
 PASSWORD = "pass:word"

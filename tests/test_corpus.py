@@ -17,6 +17,7 @@ from tests.process import Server, serving
 
 pytestmark = [
     pytest.mark.corpus,
+    pytest.mark.thorough,
     pytest.mark.process,
     pytest.mark.skipif(not CORPUS.is_dir(), reason=f"the corpus of real packs is not at {CORPUS}"),
 ]

@@ -288,7 +288,7 @@ RELEASES = TAGS.flatmap(
 )
 ENTRIES = st.builds(
     HistoryEntry,
-    st.integers(0, 2000),
+    st.integers(1, 2000),
     ANY.filter(bool),
     ANY,
     ANY.filter(bool),

@@ -22,7 +22,7 @@ from tests.factories import make_pack, pack_files
 from tests.process import DEADLINE, Answer, Server, run, serving
 from tests.test_publish import Content, manifest
 
-pytestmark = [pytest.mark.process]
+pytestmark = [pytest.mark.process, pytest.mark.thorough]
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -192,7 +192,6 @@ STEPS = [
 
 @needs_strace
 @pytest.mark.real
-@pytest.mark.crash
 @pytest.mark.parametrize(("call", "number"), STEPS, ids=str)
 def test_a_server_killed_at_any_step_has_the_old_state_or_the_new(tmp_path: Path, call: str, number: int) -> None:
     (tmp_path / "packs").mkdir()

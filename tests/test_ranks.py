@@ -69,12 +69,13 @@ def imported(path: Path) -> set[str]:
 
 
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+IMPORTED = {path: imported(path) for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_imports_only_lower_ranks(path: Path) -> None:
     own = module_of(path)
-    wrong = {name for name in imported(path) if name != own and RANKS[name] >= RANKS[own]}
+    wrong = {name for name in IMPORTED[path] if name != own and RANKS[name] >= RANKS[own]}
     assert not wrong
 
 
