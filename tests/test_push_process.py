@@ -138,7 +138,7 @@ def test_parallel_pushes_to_two_processes_lose_nothing_and_have_one_winner(tmp_p
             host, port = servers[number % 2].address
             words = [sys.executable, "-c", CLIENT, host, str(port), *(f"{n}.tar.gz" for n in range(number, 100, 4))]
             clients.append(subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE))
-        found = {}
+        found: dict[str, int] = {}
         for client in clients:
             output, _ = client.communicate(timeout=DEADLINE)
             found |= json.loads(output)
