@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+import base64
 import json
 import sysconfig
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess, run
+from typing import Any
 
 import bcrypt
 import pytest
 
-from packregistry.client import Client, Reference
 from packregistry.config import Limits
-from packregistry.credentials import Credentials
-from packregistry.credentials import Server as Address
 from packregistry.directory import look
 from tests.factories import CORPUS, make_pack
 from tests.process import DEADLINE, Server, environment, serving
@@ -60,10 +59,10 @@ def files(root: Path) -> dict[str, tuple[bytes, bool]]:
     return {file.path: (b"".join(file.chunks()), file.executable) for file in tree.files}
 
 
-async def pull_all(server: Server, packs: list[tuple[str, str]], parent: Path) -> None:
-    async with Client(Address.parse(server.url), Credentials("reader", PASSWORD)) as client:
-        for name, tag in packs:
-            await client.pull(Reference.parse(f"{name}:{tag}"), parent, Limits())
+def each(home: Path, calls: list[list[object]]) -> list[CompletedProcess[str]]:
+    """Run the installed command once for each list of arguments, a few at a time."""
+    with ThreadPoolExecutor(3) as threads:
+        return list(threads.map(lambda args: command(home, *args), calls))
 
 
 @pytest.mark.corpus
@@ -81,9 +80,35 @@ def test_the_corpus_goes_in_with_one_command_and_comes_out_as_it_was(server: Ser
     listed = json.loads(command(home, "pack", "ls", "-o", "json").stdout)["packs"]
     assert sorted(pack["name"] for pack in listed) == sorted({one["release"]["name"] for one in results})
     packs = [(one["release"]["name"], one["release"]["tag"]) for one in results]
-    asyncio.run(pull_all(server, packs, tmp_path / "out"))
+    log_in(tmp_path / "reader", server, "reader")
+    pulls = each(tmp_path / "reader", [["pack", "pull", f"{name}:{tag}", tmp_path / "out"] for name, tag in packs])
+    assert [done.stderr for done in pulls if done.returncode] == []
     for source, (name, tag) in zip(sources, packs, strict=True):
         assert files(tmp_path / "out" / f"{name}-{tag}") == files(source)
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not there")
+def test_the_vendors_loop_publishes_every_pack_and_then_refuses_what_has_not_changed(
+    server: Server, tmp_path: Path
+) -> None:
+    home, sources = tmp_path / "home", sorted(CORPUS.iterdir())
+    name = log_in(home, server)
+    loop = ["pack", "push", "-m", "update", "--registry-server", name, "--force"]
+    first = each(home, [[*loop, source] for source in sources])
+    assert [done.stderr for done in first if done.returncode] == []
+    second = each(home, [[*loop, source] for source in sources])
+    assert {done.returncode for done in second} == {1}
+    assert all("--skip-digest-check" in done.stderr for done in second)
+    assert all(len(pack["versions"]) > 0 for pack in overviews(server))
+    assert {entry["action"] for pack in overviews(server) for entry in pack["history"]} == {"publish"}
+
+
+def overviews(server: Server) -> list[dict[str, Any]]:
+    """Every pack of the server, as its JSON API shows it."""
+    reader = {"Authorization": "Basic " + base64.b64encode(f"reader:{PASSWORD}".encode()).decode()}
+    names = server.get("/v1/_catalog", reader).json()["repositories"]
+    return [server.get(f"/api/v1/packs/{name}", reader).json() for name in names]
 
 
 def test_the_vendors_loop_behaves_as_documented(server: Server, tmp_path: Path) -> None:

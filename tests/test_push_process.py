@@ -49,6 +49,47 @@ with concurrent.futures.ThreadPoolExecutor(25) as threads:
 """
 
 
+# One step of an upload with curl, named by the first argument.
+UPLOAD = r"""
+set -euo pipefail
+location() { tr -d '\r' | sed -n 's/^[Ll]ocation: //p'; }
+offset() { curl -fsS -D - -o /dev/null "$1" | tr -d '\r' | sed -n 's/^[Rr]ange: 0-//p'; }
+case $1 in
+begin)
+    curl -fsS -X POST --data-binary @config.json "$URL/v1/hello/blobs/uploads/?digest=$CONFIG" -o /dev/null
+    curl -fsS -X POST -d '' -D - -o /dev/null "$URL/v1/hello/blobs/uploads/" | location > upload
+    half=$((SIZE / 4))
+    head -c $half pack.tar.gz |
+        curl -fsS -X PATCH -H "Content-Range: 0-$((half - 1))" --data-binary @- "$URL$(cat upload)"
+    [ "$(offset "$URL$(cat upload)")" = $((half - 1)) ]
+    # A connection that breaks half-way: what arrived is kept.
+    tail -c +$((half + 1)) pack.tar.gz | head -c 3000000 |
+        curl -sS -X PATCH --limit-rate 2M --max-time 1 -T - "$URL$(cat upload)" 2>/dev/null || true
+    # The server notices when the connection is gone.
+    for _ in $(seq 100); do offset "$URL$(cat upload)" > offset && break; sleep 0.05; done
+    [ "$(cat offset)" -gt $((half - 1)) ]
+    ;;
+slowly)
+    next=$(($(offset "$URL$(cat upload)") + 1))
+    tail -c +$((next + 1)) pack.tar.gz | curl -sS -X PATCH --limit-rate 2M -T - "$URL$(cat upload)"
+    ;;
+finish)
+    next=$(($(offset "$URL$(cat upload)") + 1))
+    tail -c +$((next + 1)) pack.tar.gz | curl -fsS -X PATCH -T - "$URL$(cat upload)"
+    curl -fsS -X PUT "$URL$(cat upload)?digest=$DIGEST" -D - -o /dev/null |
+        grep -qi "docker-content-digest: $DIGEST"
+    curl -fsS -X PUT --data-binary @manifest.json "$URL/v1/hello/manifests/1.0.0"
+    curl -fsS "$URL/v1/hello/blobs/$DIGEST" | cmp - pack.tar.gz
+    curl -fsS -X POST -d '' "$URL/v1/other/blobs/uploads/?mount=$DIGEST&from=hello" -D - -o /dev/null |
+        grep -q ' 201 '
+    curl -fsS -X POST -d '' -D - -o /dev/null "$URL/v1/hello/blobs/uploads/" | location > upload
+    curl -fsS -X DELETE "$URL$(cat upload)"
+    [ "$(curl -s -o /dev/null -w '%{http_code}' "$URL$(cat upload)")" = 404 ]
+    ;;
+esac
+"""
+
+
 def digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
@@ -66,49 +107,11 @@ def test_curl_drives_the_upload_protocol_through_a_killed_server(tmp_path: Path)
     (tmp_path / "config.json").write_bytes(config)
     (tmp_path / "manifest.json").write_bytes(manifest(data, config))
     (tmp_path / "packs").mkdir()
-    script = r"""
-    set -euo pipefail
-    location() { tr -d '\r' | sed -n 's/^[Ll]ocation: //p'; }
-    offset() { curl -fsS -D - -o /dev/null "$1" | tr -d '\r' | sed -n 's/^[Rr]ange: 0-//p'; }
-    case $1 in
-    begin)
-        curl -fsS -X POST --data-binary @config.json "$URL/v1/hello/blobs/uploads/?digest=$CONFIG" -o /dev/null
-        curl -fsS -X POST -d '' -D - -o /dev/null "$URL/v1/hello/blobs/uploads/" | location > upload
-        half=$((SIZE / 4))
-        head -c $half pack.tar.gz |
-            curl -fsS -X PATCH -H "Content-Range: 0-$((half - 1))" --data-binary @- "$URL$(cat upload)"
-        [ "$(offset "$URL$(cat upload)")" = $((half - 1)) ]
-        # A connection that breaks half-way: what arrived is kept.
-        tail -c +$((half + 1)) pack.tar.gz | head -c 3000000 |
-            curl -sS -X PATCH --limit-rate 2M --max-time 1 -T - "$URL$(cat upload)" 2>/dev/null || true
-        # The server notices when the connection is gone.
-        for _ in $(seq 100); do offset "$URL$(cat upload)" > offset && break; sleep 0.05; done
-        [ "$(cat offset)" -gt $((half - 1)) ]
-        ;;
-    slowly)
-        next=$(($(offset "$URL$(cat upload)") + 1))
-        tail -c +$((next + 1)) pack.tar.gz | curl -sS -X PATCH --limit-rate 2M -T - "$URL$(cat upload)"
-        ;;
-    finish)
-        next=$(($(offset "$URL$(cat upload)") + 1))
-        tail -c +$((next + 1)) pack.tar.gz | curl -fsS -X PATCH -T - "$URL$(cat upload)"
-        curl -fsS -X PUT "$URL$(cat upload)?digest=$DIGEST" -D - -o /dev/null |
-            grep -qi "docker-content-digest: $DIGEST"
-        curl -fsS -X PUT --data-binary @manifest.json "$URL/v1/hello/manifests/1.0.0"
-        curl -fsS "$URL/v1/hello/blobs/$DIGEST" | cmp - pack.tar.gz
-        curl -fsS -X POST -d '' "$URL/v1/other/blobs/uploads/?mount=$DIGEST&from=hello" -D - -o /dev/null |
-            grep -q ' 201 '
-        curl -fsS -X POST -d '' -D - -o /dev/null "$URL/v1/hello/blobs/uploads/" | location > upload
-        curl -fsS -X DELETE "$URL$(cat upload)"
-        [ "$(curl -s -o /dev/null -w '%{http_code}' "$URL$(cat upload)")" = 404 ]
-        ;;
-    esac
-    """
     facts = {"SIZE": str(len(data)), "DIGEST": digest(data), "CONFIG": digest(config)}
 
     def bash(server: Server, step: str) -> subprocess.Popen[str]:
         env = {**os.environ, **facts, "URL": server.url}
-        return subprocess.Popen(["bash", "-c", script, "bash", step], cwd=tmp_path, env=env, text=True)
+        return subprocess.Popen(["bash", "-c", UPLOAD, "bash", step], cwd=tmp_path, env=env, text=True)
 
     with serving(cwd=tmp_path) as server:
         assert bash(server, "begin").wait(DEADLINE) == 0
@@ -237,6 +240,32 @@ def test_a_server_killed_at_any_step_has_the_old_state_or_the_new(tmp_path: Path
     needed = {blob.digest.hex for release in record.releases.values() for blob in release.blobs()}
     assert {path.name for path in (data / "blobs" / "sha256").iterdir()} == needed
     assert json.loads(manifest_of.body)["schemaVersion"] == 2
+
+
+def test_deletion_is_switched_off_by_configuration(tmp_path: Path) -> None:
+    (tmp_path / "packs").mkdir()
+    with serving(cwd=tmp_path, REGISTRY_STORAGE_DELETE_ENABLED="false") as server:
+        assert push(server, tarball()).status == 201
+        for path in ("/api/v1/packs/hello/versions/1.0.0", "/v1/hello/manifests/1.0.0"):
+            assert server.get(path, method="DELETE").status == 405
+        assert server.get("/v1/hello/manifests/1.0.0").status == 200
+
+
+def test_a_running_server_sweeps_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "packs").mkdir()
+    settings = {"REGISTRY_STORAGE_SWEEP_GRACE": "1s", "REGISTRY_STORAGE_SWEEP_INTERVAL": "200ms"}
+    with serving(cwd=tmp_path, **settings) as server:
+        push(server, tarball())
+        push(server, tarball(readme=b"other"), "?force=true&message=why")
+        old = tmp_path / ".packregistry" / "blobs" / "sha256" / digest(tarball())[7:]
+        assert old.exists()
+        end = time.monotonic() + DEADLINE
+        while old.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not old.exists()
+        assert server.get("/api/v1/packs/hello/versions/1.0.0/archive").body == tarball(readme=b"other")
+        _, _, errors = server.stop()
+    assert "INFO sweep swept " in errors
 
 
 def test_a_directory_and_a_push_of_the_same_pack_live_together(tmp_path: Path) -> None:
