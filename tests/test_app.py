@@ -445,7 +445,8 @@ async def test_a_mistake_half_way_ends_the_connection_and_adds_nothing_to_the_bo
             while chunk := await connection.reader.read(100):
                 received += chunk
         assert received in {b"", b"12345"}
-    assert ' "GET /v1/" 200 ' in own.lines()[-1]
+    # Some Pythons still look at what was sent behind it, and find that nobody is there (499).
+    assert ' "GET /v1/" 200 ' in own.lines()[0]
 
 
 async def test_a_disk_that_is_gone_is_a_503(tmp_path: Path) -> None:

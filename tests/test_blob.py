@@ -410,7 +410,8 @@ def test_a_transfer_that_fails_half_way_ends_the_connection_and_adds_nothing_to_
             received = await ended(connection)
             assert content.startswith(received)
         assert remote.closed
-        assert site.lines()[-1].split()[-3:-1] == ["200", str(len(content))]
+        # Some Pythons still look at what was sent behind it, and find that nobody is there (499).
+        assert site.lines()[0].split()[-3:-1] == ["200", str(len(content))]
 
     monkeypatch.setattr(FilesystemStorage, "open_blob", opened)
     with caplog.at_level("INFO", "packregistry.web"):
