@@ -197,6 +197,7 @@ class StorageContract:
 
     async def test_local_is_a_directory(self, storage: Storage) -> None:
         (storage.local / "state").write_text("kept")
+        assert (storage.local / "state").read_text() == "kept"
 
     async def test_nothing_that_is_awaited_blocks_the_event_loop(self, storage: Storage) -> None:
         with blockbuster_ctx():

@@ -495,7 +495,9 @@ def test_the_shipped_schema_is_valid_and_accepts_a_plain_pack_json() -> None:
     path = Path(__file__).parents[1] / "packregistry" / "pack" / "pack.schema.json"
     schema = json.loads(path.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.Draft202012Validator(schema).validate(make_document())
+    validator = jsonschema.Draft202012Validator(schema)
+    assert list(validator.iter_errors(make_document())) == []
+    assert [list(error.path) for error in validator.iter_errors(make_document(layer="x"))] == [["layer"]]
 
 
 def test_the_same_bytes_give_the_same_problems() -> None:

@@ -24,7 +24,7 @@ from packregistry.manifests import MANIFEST_TYPE, TITLE
 from packregistry.model import Digest, PackName
 from packregistry.server import sweeper_of
 from packregistry.uploads import UPLOADS
-from tests.factories import make_pack, pack_files
+from tests.factories import make_pack, open_registry, pack_files
 from tests.web import Site, serving
 
 HELLO = PackName("hello")
@@ -580,8 +580,12 @@ async def test_expired_uploads_and_holdings_go(pusher: Pusher, tmp_path: Path) -
     assert await Holdings(local / HOLDINGS, expire=1000).digests() == set()
 
 
-async def test_no_sweep_takes_what_pushes_and_rollbacks_beside_it_need(pusher: Pusher) -> None:
-    """Contents come, are replaced, come back and are shared between versions, while everything old is swept at once."""
+async def test_no_sweep_takes_what_pushes_uploads_and_rollbacks_beside_it_need(pusher: Pusher, tmp_path: Path) -> None:
+    """Contents come, are replaced, come back and are shared between versions, while another worker sweeps all the time.
+
+    The sweeper has a registry and a storage of its own on the same directory, as another process has: all that the two
+    share are the files and their locks.
+    """
     registry = pusher.site.registry
     contents = [tarball(files={"README.md": f"{number}".encode()}) for number in range(3)]
     done = asyncio.Event()
@@ -591,24 +595,31 @@ async def test_no_sweep_takes_what_pushes_and_rollbacks_beside_it_need(pusher: P
     async def sweep() -> None:
         while not done.is_set():
             # The grace period only has to be longer than a publish takes.
-            swept.extend(digest for digest, _ in (await sweeper_of(impatient(0.3), registry).sweep()).blobs)
+            swept.extend(digest for digest, _ in (await sweeper_of(impatient(0.3), other).sweep()).blobs)
             await asyncio.sleep(0)
 
-    sweeping = asyncio.create_task(sweep())
-    turn = 0
-    async with asyncio.timeout(20):
-        while turn < 24 or not swept:
-            data = contents[turn % 3]
-            status, body = await pusher.push(data, "?force=true&message=x&skipDigestCheck=true")
-            assert status == 201, body
-            if turn % 4 == 3:
-                await pusher.ask("POST", "/api/v1/packs/hello/rollback", b'{"tag": "1.0.0"}')
-            release = registry.pack(HELLO).latest
-            for blob in release.blobs():
-                assert Digest.of(await registry.storage.read_blob(blob.digest)) == blob.digest
-            # A few versions come and go, so that there is something to sweep.
-            await pusher.push(tarball(f"2.{turn}.0"))
-            await pusher.ask("DELETE", f"/api/v1/packs/hello/versions/2.{turn}.0")
-            turn += 1
-    done.set()
-    await sweeping
+    held = await pusher.blob(b"uploaded, and waiting for its manifest")
+    _, headers, _ = await pusher.ask("POST", "/v1/hello/blobs/uploads/")
+    upload = headers["Location"]
+    await pusher.ask("PATCH", upload, b"under way")
+    async with open_registry(tmp_path / "data") as other:
+        sweeping = asyncio.create_task(sweep())
+        turn = 0
+        async with asyncio.timeout(20):
+            while turn < 24 or not swept:
+                data = contents[turn % 3]
+                status, body = await pusher.push(data, "?force=true&message=x&skipDigestCheck=true")
+                assert status == 201, body
+                if turn % 4 == 3:
+                    await pusher.ask("POST", "/api/v1/packs/hello/rollback", b'{"tag": "1.0.0"}')
+                release = registry.pack(HELLO).latest
+                for blob in release.blobs():
+                    assert Digest.of(await registry.storage.read_blob(blob.digest)) == blob.digest
+                # A few versions come and go, so that there is something to sweep.
+                await pusher.push(tarball(f"2.{turn}.0"))
+                await pusher.ask("DELETE", f"/api/v1/packs/hello/versions/2.{turn}.0")
+                turn += 1
+        done.set()
+        await sweeping
+    assert (await pusher.ask("GET", upload))[1]["Range"] == "0-8"
+    assert await registry.storage.read_blob(Digest(held)) == b"uploaded, and waiting for its manifest"

@@ -132,7 +132,8 @@ def test_a_long_folder_does_not_count_for_the_length_of_paths(tmp_path: Path) ->
 @pytest.mark.parametrize("cut", [10, 400, -20], ids=str)
 def test_an_archive_that_is_cut_off_leaves_nothing(tmp_path: Path, cut: int) -> None:
     data = packed(pack_files(files={"big": noise(50_000)})).getvalue()
-    refused(io.BytesIO(data[:cut]), tmp_path / "here")
+    assert refused(io.BytesIO(data[:cut]), tmp_path / "here")
+    assert tree(tmp_path) == {}
 
 
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
