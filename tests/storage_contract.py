@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
@@ -194,6 +195,40 @@ class StorageContract:
             fail()
         assert not seen[0].path.exists()
         assert seen[0].file.closed
+
+    async def test_blobs_are_listed_with_their_sizes_and_since_when_they_are_new(self, storage: Storage) -> None:
+        begun = time.time()
+        await storage.put([(DIGEST, DATA)])
+        ((digest, (size, since)),) = (await storage.blobs()).items()
+        assert (digest, size) == (DIGEST, len(DATA))
+        # Clocks of file systems tick a few times a hundredth of a second.
+        assert begun - 0.1 <= since <= time.time() + 0.1
+
+    async def test_a_blob_is_discarded_if_it_is_older(self, storage: Storage) -> None:
+        await storage.put([(DIGEST, DATA)])
+        assert await storage.discard(DIGEST, time.time() + 10)
+        assert await storage.blobs() == {}
+        with pytest.raises(BlobUnknownError):
+            await storage.read_blob(DIGEST)
+        assert not await storage.discard(DIGEST, time.time() + 10)
+
+    @pytest.mark.parametrize("renew", ["put", "keep"])
+    async def test_a_blob_that_became_new_again_is_not_discarded(self, storage: Storage, renew: str) -> None:
+        """A sweep that listed the blob as old comes too late."""
+        await storage.put([(DIGEST, DATA)])
+        _, listed = (await storage.blobs())[DIGEST]
+        renewed = listed
+        async with asyncio.timeout(5):  # a clock of a file system has to tick once
+            while renewed <= listed:
+                await (storage.put([(DIGEST, DATA)]) if renew == "put" else storage.keep([DIGEST]))
+                _, renewed = (await storage.blobs())[DIGEST]
+        assert not await storage.discard(DIGEST, renewed)
+        assert await storage.read_blob(DIGEST) == DATA
+
+    async def test_a_blob_that_is_not_there_cannot_be_kept(self, storage: Storage) -> None:
+        await storage.put([(DIGEST, DATA)])
+        with pytest.raises(BlobUnknownError):
+            await storage.keep([DIGEST, Digest.of(b"another")])
 
     async def test_local_is_a_directory(self, storage: Storage) -> None:
         (storage.local / "state").write_text("kept")
