@@ -15,13 +15,17 @@ A module imports only modules of a lower rank; those of one rank do not know eac
          1   model        digest, pack name, tag, release, record: frozen, parsed at the edge
              versions     the order of real-world versions, parent tags
              config       one table of options: file, environment, flags, help
+             reload       files that are read again when they change
+             metrics      what is counted and measured
          2   pack         read and lint a pack's files: metadata and problems
              archive      files to a reproducible archive, members out of any
              directory    a pack directory: what is in it, whether it has changed
              sightings    what was last seen of watched directories
              catalog      a pack in memory: releases, tags, parent tags, blobs
              manifests    the manifests a release is described by
-             auth         who asks, and what that takes to know
+             auth         who asks, what that takes to know, and what they may do
+             tls          certificates: the live context that connections are encrypted with
+             audit        a record of each change and each refusal
              storage      the contract of a backend; filesystem and memory
              logs         how log lines look
              gunzip       gzip read forward, bounded in memory and in what comes out

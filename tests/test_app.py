@@ -16,7 +16,7 @@ from blockbuster import BlockBuster
 
 from packregistry.auth import Access
 from packregistry.config import Config, Http
-from packregistry.config.options import DEFAULT_HEADERS, Tls
+from packregistry.config.settings import DEFAULT_HEADERS, Tls
 from packregistry.web import app, routes
 from packregistry.web.call import Call
 from packregistry.web.router import Route

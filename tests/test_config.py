@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from packregistry.config import Address, Config, ConfigError, Loaded, Option, load, markdown_table, options
-from packregistry.config.options import DEFAULT_HEADERS
+from packregistry.config.settings import DEFAULT_HEADERS
 
 VENDOR_SAMPLE = """\
 version: 0.1
@@ -553,11 +553,11 @@ def test_variables_that_name_one_driver_and_set_another_are_warned_of() -> None:
         ),
         ("rescan: 3", "1:1: rescan: unknown key (did you mean packs.rescan?)"),
         ("packs: {zzz: 1}", "1:9: packs.zzz: unknown key (known: directories, rescan, settle)"),
-        ("log: 3", "1:6: log: must be a map of keys (known: level, formatter, fields, accesslog)"),
+        ("log: 3", "1:6: log: must be a map of keys (known: level, formatter, fields, accesslog, audit)"),
         ("[a]", "1:1: must be a map of keys (known: "),
         ("text", "1:1: must be a map of keys (known: "),
         ("log:\n  level: info\n  level: warn", '3:3: key "level" is given twice (the first is at config.yml:2:3)'),
-        ("http: {debug: {a: 1, a: 2}}", '1:22: key "a" is given twice (the first is at config.yml:1:16)'),
+        ("http: {http2: {a: 1, a: 2}}", '1:22: key "a" is given twice (the first is at config.yml:1:16)'),
         ("? [a]\n: b", "1:3: a key must be a text"),
         ("log: !!python/name:os.system x", '1:6: tag "tag:yaml.org,2002:python/name:os.system" is not supported'),
         ("log: {level: !secret x}", '1:14: tag "!secret" is not supported (leave it out)'),
@@ -595,7 +595,6 @@ def test_a_bad_file_does_not_hide_a_bad_variable(tmp_path: Path) -> None:
         ("http.secret", "abc"),
         ("http.relativeurls", "true"),
         ("http.net", "tcp"),
-        ("http.debug", "{addr: 'localhost:5001'}"),
         ("http.http2", "{disabled: true}"),
     ],
 )
@@ -642,7 +641,7 @@ http: {headers: {<<: [*f, {b: 3, c: 4}], a: 0}}
 
 
 def test_a_document_that_multiplies_itself_costs_nothing(tmp_path: Path) -> None:
-    lines = ["http: {debug: [", "&a0 [x]"]
+    lines = ["http: {http2: [", "&a0 [x]"]
     lines += [f", &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
     assert len(read(tmp_path, " ".join([*lines, "]}"])).warnings) == 1
 

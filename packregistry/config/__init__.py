@@ -1,6 +1,7 @@
 """The server's configuration: a YAML file, `REGISTRY_…` variables over it, flags over those.
 
-    options      one declaration per option; the typed, frozen `Config`; README's table
+    settings     one declaration per option; the typed, frozen `Config`
+    options      the options by key and variable; README's table
     values       the kinds of values, each read from text
     document     YAML as texts with their places
     environment  which variable means which option
@@ -18,35 +19,40 @@ from pathlib import Path
 from packregistry.config import environment
 from packregistry.config.collector import Collector
 from packregistry.config.document import found_of, read_file
-from packregistry.config.options import (
+from packregistry.config.options import Option, markdown_table, options
+from packregistry.config.problems import ConfigError, Report
+from packregistry.config.settings import (
+    Audit,
     Auth,
+    Certificates,
     Config,
+    Debug,
     Htpasswd,
     Http,
     Limits,
     Log,
-    Option,
     Packs,
     Storage,
     Sweep,
     Tls,
     Uploads,
-    markdown_table,
-    options,
 )
-from packregistry.config.problems import ConfigError, Report
-from packregistry.config.values import Address
+from packregistry.config.values import Address, Network
 
 __all__ = [
     "Address",
+    "Audit",
     "Auth",
+    "Certificates",
     "Config",
     "ConfigError",
+    "Debug",
     "Htpasswd",
     "Http",
     "Limits",
     "Loaded",
     "Log",
+    "Network",
     "Option",
     "Packs",
     "Storage",

@@ -6,15 +6,28 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packregistry.config.options import Config, Option, build, options
+from packregistry.config.options import Option, build, options
 from packregistry.config.problems import BadValueError, Report, nearest, quoted, suggestion
 from packregistry.config.schema import Ignored, Section, Unsupported, join, schema
+from packregistry.config.settings import Config
 
 if TYPE_CHECKING:
     from packregistry.config.document import Found
     from packregistry.config.values import Kind
 
 _BAD = object()
+
+# Options that mean something only with another.
+_NEEDED = (
+    ("auth.policy", "auth.htpasswd.path"),
+    ("auth.anonymous", "auth.htpasswd.path"),
+    ("auth.tokens", "auth.htpasswd.path"),
+    ("auth.certificates.subject", "auth.htpasswd.path"),
+    ("auth.certificates.subject", "http.tls.clientcas"),
+    ("auth.certificates.users", "auth.certificates.subject"),
+    ("http.tls.clientauth", "http.tls.clientcas"),
+    ("http.debug.prometheus.enabled", "http.debug.addr"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +208,20 @@ class Collector:
             given = self._given.get(f"http.tls.{one}")
             if given and f"http.tls.{other}" not in self._seen:
                 self.report.error(given.where, f"http.tls.{one}", f"is given without http.tls.{other}", "give both")
+        for path, needed in _NEEDED:
+            given = self._set(path)
+            if given and not self._set(needed):
+                self.report.error(given.where, path, f"has no effect without {needed}", "give both, or neither")
+        for path in ("auth.admins", "auth.anonymous"):
+            given = self._set(path)
+            if given and self._set("auth.policy"):
+                self.report.error(given.where, path, "has no effect with auth.policy", "write it as a rule there")
+
+    def _set(self, path: str) -> Given | None:
+        """What was given for an option, if it differs from the default."""
+        given = self._given.get(path)
+        option = schema()[path]
+        return given if given and isinstance(option, Option) and given.value != option.default else None
 
 
 def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

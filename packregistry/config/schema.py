@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from packregistry.config.options import IGNORED, UNSUPPORTED, Option, options
+from packregistry.config.options import Option, options
+from packregistry.config.settings import IGNORED, UNSUPPORTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,29 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
 
 from packregistry.config.problems import BadValueError, quoted, suggestion
 
 Shape = Literal["scalar", "list", "map", "lists"]
 """One text; several; texts by name; or several texts by name, where one text stands for a list of one."""
 
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
+"""Addresses that have their first bits in common."""
+
+# What a response says of itself, or of the connection, and the server alone knows.
+_FRAMING = {
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "etag",
+    "keep-alive",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SIZES = {"": 1, "b": 1}
 _SIZES |= {unit: 1024**power for power, letter in enumerate("kmgt", 1) for unit in (letter, letter + "ib")}
@@ -33,6 +49,7 @@ _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ADDRESS = re.compile(r"(\[[0-9A-Za-z:.%_-]*\]|[^\[\]:/]*):([0-9]{1,5})", re.ASCII)
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_URL_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NOT_A_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
@@ -202,6 +219,42 @@ def _show_size(size: int) -> str:
 def _check_header(name: str) -> None:
     if not _TOKEN.fullmatch(name):
         raise BadValueError(f"{quoted(name)} is not the name of an HTTP header")
+    if name.lower() in _FRAMING:
+        raise BadValueError(f"{quoted(name)} differs from response to response", "leave it to the server")
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise BadValueError(
+            f"{quoted(text)} is not an address or a network", f"{error}: write like 10.0.0.0/8"
+        ) from None
+
+
+def _url_path(text: str) -> str:
+    if not _URL_PATH.fullmatch(text) or not {".", ".."}.isdisjoint(text.split("/")):
+        raise BadValueError(f"{quoted(text)} is not a path", "write like /metrics")
+    return text
+
+
+def _url_prefix(text: str) -> str:
+    return _url_path(text.rstrip("/")) if text.rstrip("/") else ""
+
+
+def _origin(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        has_port = parts.port is not None
+    except ValueError:
+        raise BadValueError(f"{quoted(text)} is not a URL", "write like https://registry.example") from None
+    host = parts.hostname or ""
+    if parts.scheme not in {"http", "https"} or not (_HOST.fullmatch(host) or ":" in host):
+        raise BadValueError(f"{quoted(text)} is not a URL with a host", "write like https://registry.example")
+    if parts.path.rstrip("/") or parts.query or parts.fragment or parts.username is not None:
+        raise BadValueError(f"{quoted(text)} is more than a scheme and a host", "write a path into http.prefix")
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}:{parts.port}" if has_port else f"{parts.scheme}://{name}"
 
 
 def _show_seconds(seconds: float) -> str:
@@ -244,3 +297,7 @@ POSITIVE_DURATION = Kind("a duration", _positive_seconds, _show_seconds)
 SIZE = Kind("a size", _size, _show_size)
 ADDRESS = Kind("an address", Address.parse)
 HEADERS = Kind("a map of HTTP headers", _string, shape="lists", check_name=_check_header)
+NETWORKS = Kind("a list of networks", _network, shape="list")
+URL_PATH = Kind("the path of a URL", _url_path)
+URL_PREFIX = Kind("the path of a URL", _url_prefix)
+ORIGIN = Kind("a URL", _origin)
