@@ -17,6 +17,8 @@ A module imports only modules of a lower rank; those of one rank do not know eac
              config       one table of options: file, environment, flags, help
              reload       files that are read again when they change
              metrics      what is counted and measured
+             masking      secrets out of what is logged
+             linesink     lines for a stream whose reader may have stopped reading
          2   pack         read and lint a pack's files: metadata and problems
              archive      files to a reproducible archive, members out of any
              directory    a pack directory: what is in it, whether it has changed

@@ -2,6 +2,10 @@
 
 They hold the rules of publishing, tagging, removing and restoring, and touch no storage: whoever applies them reads the
 record, calls one, and writes what it returns, as often as it takes. Each change adds to the history.
+
+Which right a change takes depends on what the record holds: adding a version takes `create`, the same request on a
+record that has it already `overwrite`. So it is decided here, on the very record that is replaced. All but `withdraw`,
+which only the registry itself does, raise `DeniedError`.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from packregistry.auth import denied
+from packregistry.auth.rights import Action, Rights
 from packregistry.catalog import Pack
 from packregistry.errors import (
     DigestUnchangedError,
@@ -27,7 +33,7 @@ HISTORY_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who changes something, when, and why.
+    """Who changes something, when, and why; `rights` are theirs on this pack.
 
     `force` replaces other content under the same version and needs a message; of unchanged content it is refused,
     unless `skip_digest_check`.
@@ -35,6 +41,7 @@ class Author:
 
     user: str
     time: str
+    rights: Rights
     message: str = ""
     force: bool = False
     skip_digest_check: bool = False
@@ -57,6 +64,12 @@ class Removed:
     release: Release | None
 
 
+def check_publisher(user: str, rights: Rights, name: PackName) -> None:
+    """Make sure that there is something they could publish under this name, before anybody looks what is there."""
+    if rights.isdisjoint({Action.CREATE, Action.OVERWRITE}):
+        raise denied(user, Action.CREATE, name)
+
+
 def publish(record: PackRecord, release: Release, author: Author) -> tuple[PackRecord, Published]:
     """Add a release.
 
@@ -66,10 +79,12 @@ def publish(record: PackRecord, release: Release, author: Author) -> tuple[PackR
     Raises `ReleaseConflictError` naming both digests, `DigestUnchangedError`, and `ParameterInvalidError` for a force
     without a message.
     """
+    check_publisher(author.user, author.rights, record.name)
     if author.force and not author.message.strip():
         raise ParameterInvalidError("a forced push needs a message", remedy="say why with message=… (-m TEXT)")
     before = record.releases.get(release.tag)
     if before is None:
+        _check(record, author, Action.CREATE)
         changed = _with(record, release)
         return _noted(changed, author, "publish", release.tag, None, release), Published(
             record.name, release, "created"
@@ -86,6 +101,7 @@ def publish(record: PackRecord, release: Release, author: Author) -> tuple[PackR
         )
     if not author.force and not release.origin.kind == before.origin.kind == "directory":
         raise conflict(record, before, release)
+    _check(record, author, Action.OVERWRITE)
     changed = _retired(_with(record, release), before, author)
     return _noted(changed, author, "replace", release.tag, before, release), Published(record.name, release, "replaced")
 
@@ -104,6 +120,7 @@ def withdraw(record: PackRecord, tags: Collection[Tag], author: Author, origin: 
 
 def remove(record: PackRecord, tag: Tag, author: Author) -> tuple[PackRecord, Removed]:
     """Remove the release that `tag` stands for, with all its tags. Raises `ManifestUnknownError`."""
+    _check(record, author, Action.DELETE)
     release = Pack(record).release(tag)
     _check_removable(record, release)
     return _without(record, release, author, "delete")
@@ -124,6 +141,7 @@ def tag(record: PackRecord, new: Tag, target: Tag, author: Author) -> tuple[Pack
         changed = replace(record, tags={**record.tags, new: release.tag})
     if changed == record:
         return record, release
+    _check(record, author, Action.OVERWRITE if before else Action.CREATE)
     earlier = record.releases[before] if before else None
     return _noted(changed, author, "tag", new, earlier, release), changed.releases[release.tag]
 
@@ -133,6 +151,7 @@ def untag(record: PackRecord, old: Tag, author: Author) -> tuple[PackRecord, Rem
 
     Raises `ManifestUnknownError`, and `TagInvalidError` for a parent tag.
     """
+    _check(record, author, Action.DELETE)
     pack = Pack(record)
     release = pack.release(old)
     is_own = old == release.tag and not release.hidden
@@ -159,6 +178,7 @@ def restore(record: PackRecord, wanted: Tag, entry: int | None, author: Author) 
     target = record.tags.get(wanted, wanted)
     digest = _content_at(record, target, entry)
     current = record.releases.get(target)
+    _check(record, author, Action.OVERWRITE if current else Action.CREATE)
     if current is not None and current.archive.digest == digest:
         raise ParameterInvalidError(f"{record.name}:{target} holds that content now", detail={"digest": digest})
     found = next((item for item in reversed(record.retired) if _is(item.release, target, digest)), None)
@@ -196,17 +216,27 @@ def conflict(record: PackRecord, before: Release, release: Release) -> ReleaseCo
 
 
 def _keep(record: PackRecord, before: Release, release: Release, author: Author) -> tuple[PackRecord, Published]:
-    """The same content again: nothing changes but where it comes from, what is read in it, and its manifest."""
+    """The same content again: nothing changes but where it comes from, what is read in it, and its manifest.
+
+    Another manifest takes the place of the one there is only if the author may overwrite.
+    """
     # What somebody pushed stays when a directory with the same content goes.
     moved = before.origin if before.origin.kind == "push" else release.origin
     kept = replace(before, origin=moved, metadata=release.metadata, problems=release.problems)
-    if release.origin.kind == "push" and release.archive.digest == before.archive.digest:
+    is_same_archive = release.archive.digest == before.archive.digest
+    if release.origin.kind == "push" and is_same_archive and Action.OVERWRITE in author.rights:
         kept = replace(kept, manifest=release.manifest, extra=release.extra)
     if release.origin.kind == "push" and before.hidden:
+        _check(record, author, Action.CREATE)
         kept = replace(kept, hidden=False)
         changed = _noted(_with(record, kept), author, "tag", kept.tag, None, kept)
         return changed, Published(record.name, kept, "created")
     return _with(record, kept), Published(record.name, kept, "unchanged")
+
+
+def _check(record: PackRecord, author: Author, action: Action) -> None:
+    if action not in author.rights:
+        raise denied(author.user, action, record.name)
 
 
 def _check_removable(record: PackRecord, release: Release) -> None:

@@ -215,3 +215,21 @@ class ContentEncodingUnsupportedError(RegistryError):
     """The request body is encoded in a way the registry does not take."""
 
     code, status = "UNSUPPORTED_ENCODING", 415
+
+
+class TokenUnknownError(RegistryError):
+    """No such token."""
+
+    code, status = "TOKEN_UNKNOWN", 404
+
+
+class TokenConflictError(RegistryError):
+    """A token of this name is in force."""
+
+    code, status = "TOKEN_CONFLICT", 409
+
+
+class RequestInvalidError(RegistryError):
+    """Not HTTP, or more of it than is taken."""
+
+    code, status = "REQUEST_INVALID", 400

@@ -1,7 +1,8 @@
-"""How log lines look: text for people, JSON for collectors."""
+"""How log lines look: text for people, JSON for collectors. Secrets are masked in both (`masking`)."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import logging
@@ -12,6 +13,8 @@ from typing import TextIO
 from aiohttp.http_exceptions import HttpProcessingError
 
 from packregistry.config import Log
+from packregistry.linesink import LineSink, in_words
+from packregistry.masking import masked
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
@@ -33,12 +36,11 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Render one record on one line, a traceback on those that follow, which are indented."""
         name = record.name.removeprefix("packregistry.")
-        line = f"{_time(record)} {record.levelname} {name} {printable(record.getMessage())}{self._fields}"
+        line = f"{_time(record)} {record.levelname} {name} {printable(masked(record.getMessage()))}{self._fields}"
         if not record.exc_info:
             return line
-        return "\n".join(
-            [line, *("    " + printable(row) for row in self.formatException(record.exc_info).split("\n"))]
-        )
+        traceback = masked(self.formatException(record.exc_info))
+        return "\n".join([line, *("    " + printable(row) for row in traceback.split("\n"))])
 
 
 class JsonFormatter(logging.Formatter):
@@ -46,7 +48,7 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__()
-        self._fields = dict(fields)
+        self._fields = {name: masked(value) for name, value in fields.items()}
 
     def format(self, record: logging.LogRecord) -> str:
         """Render one record."""
@@ -55,11 +57,45 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
         }
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = masked(self.formatException(record.exc_info))
         return json.dumps(entry)
+
+
+class Handler(logging.Handler):
+    """Writes records to `stream`. Whoever logs does not wait for its reader (`linesink`), nor hear that it is gone.
+
+    What a pipe does not take stays for the next record, and for `flush`, which the process calls at its exit.
+    """
+
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._sink = LineSink(stream, self._dropped)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 — a mistake in a call for the log is no reason to end what called
+            self.handleError(record)
+        else:
+            with contextlib.suppress(OSError, ValueError):
+                self._sink.write([line])
+
+    def flush(self) -> None:
+        """Write what was kept, as far as it is taken now."""
+        self.acquire()
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                self._sink.flush()
+        finally:
+            self.release()
+
+    def _dropped(self, count: int) -> str:
+        return self.format(logging.LogRecord(__name__, logging.WARNING, "", 0, in_words(count), None, None))
 
 
 class Malformed(logging.Filter):
@@ -86,8 +122,8 @@ def set_up(config: Log, stream: TextIO | None = None) -> None:
     Libraries are heard from `warn` on, or from the configured level if that is higher.
     """
     level = _LEVELS[config.level]
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter(config.fields) if config.formatter == "json" else TextFormatter(config.fields))
+    formatter = JsonFormatter(config.fields) if config.formatter == "json" else TextFormatter(config.fields)
+    handler = Handler(stream or sys.stderr, formatter)
     handler.addFilter(Malformed(level))
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(max(level, logging.WARNING))
@@ -96,7 +132,7 @@ def set_up(config: Log, stream: TextIO | None = None) -> None:
 
 def text_fields(fields: Mapping[str, str]) -> str:
     """The configured fields as they stand at the end of a text line."""
-    return "".join(f" {name}={json.dumps(value)}" for name, value in fields.items())
+    return "".join(f" {name}={json.dumps(masked(value))}" for name, value in fields.items())
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from packregistry.auth import Actor, denied
+from packregistry.auth.rights import Action
 from packregistry.changes import Published
 from packregistry.config import Limits
 from packregistry.errors import DigestInvalidError, PackInvalidError
@@ -23,7 +25,7 @@ from packregistry.registry import Incoming, Registry
 class Terms:
     """Who pushes, and what they insist on; see `changes.Author`."""
 
-    user: str
+    by: Actor
     force: bool = False
     message: str = ""
     skip_digest_check: bool = False
@@ -67,7 +69,8 @@ class Pushes:
     async def publish_stored(self, archive: Descriptor, manifest: Manifest, terms: Terms) -> Published:
         """Publish a pack whose archive was uploaded before, under a client's own manifest.
 
-        Raises `PackInvalidError` where the pack is another than the manifest is for, and what `push` raises.
+        Raises `PackInvalidError` where the pack is another than the manifest is for, `DeniedError` where it is there
+        under another manifest that the pusher may not replace, and what `push` raises.
         """
         opened = await self._registry.storage.open_blob(archive.digest)
         try:
@@ -92,7 +95,11 @@ class Pushes:
             manifest.body,
             manifest.extra,
         )
-        return await self._publish(incoming, terms)
+        published = await self._publish(incoming, terms)
+        if published.release.manifest.digest != Digest.of(manifest.body):
+            # The same archive is there under another manifest, which only an overwrite replaces.
+            raise denied(terms.by.name, Action.OVERWRITE, manifest.name)
+        return published
 
     async def _check(self, file: BinaryIO, size: int) -> tuple[Reading, Inspection]:
         return await asyncio.get_running_loop().run_in_executor(self._threads, check, file, size, self._limits)
@@ -101,7 +108,7 @@ class Pushes:
         return await self._registry.publish(
             incoming,
             origin=Origin("push"),
-            user=terms.user,
+            by=terms.by,
             message=terms.message,
             force=terms.force,
             skip_digest_check=terms.skip_digest_check,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from packregistry import archive, changes, manifests
+from packregistry.auth import Actor
 from packregistry.catalog import Pack
 from packregistry.changes import Published, Removed
 from packregistry.errors import (
@@ -27,6 +28,7 @@ from packregistry.errors import (
 from packregistry.model import (
     Descriptor,
     Digest,
+    HistoryEntry,
     Member,
     Origin,
     PackName,
@@ -40,7 +42,8 @@ from packregistry.storage import Staged, Storage
 
 T = TypeVar("T")
 
-DIRECTORY_USER = "directory"
+DIRECTORY = Actor.system("directory")
+REGISTRY = Actor.system("registry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,30 @@ def utc_now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class Registry:
-    """The packs of one storage."""
+def unheard(_name: PackName, _entry: HistoryEntry, _by: Actor) -> None:
+    """Tell nobody of a change."""
 
-    def __init__(self, storage: Storage, *, can_delete: bool = True, now: Callable[[], str] = utc_now) -> None:
+
+class Registry:
+    """The packs of one storage.
+
+    Args:
+        storage: where they are; `open` opens it.
+        can_delete: whether releases and tags can be removed at all.
+        changed: is told of every entry that this process adds to a history, once it is durable.
+        now: the time, as records keep it.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        can_delete: bool = True,
+        changed: Callable[[PackName, HistoryEntry, Actor], None] = unheard,
+        now: Callable[[], str] = utc_now,
+    ) -> None:
         self.storage = storage
+        self._changed = changed
         self._can_delete = can_delete
         self._now = now
         self._packs: dict[PackName, Pack] = {}
@@ -129,7 +151,7 @@ class Registry:
         incoming: Incoming,
         *,
         origin: Origin,
-        user: str,
+        by: Actor,
         message: str = "",
         force: bool = False,
         skip_digest_check: bool = False,
@@ -142,64 +164,66 @@ class Registry:
         reading = incoming.reading
         if reading.errors or reading.tag is None or reading.name is None:
             raise invalid(reading)
+        changes.check_publisher(by.name, by.rights(reading.name), reading.name)
         release, blobs = await asyncio.to_thread(self._assemble, incoming, reading.name, reading.tag, origin)
         await self.storage.put(blobs)
         await self.storage.keep([blob.digest for blob in release.blobs()])
-        author = changes.Author(user, release.published, message, force, skip_digest_check)
-        return await self._update(reading.name, lambda record: changes.publish(record, release, author))
+        rights = by.rights(reading.name)
+        author = changes.Author(by.name, release.published, rights, message, force, skip_digest_check)
+        return await self._update(reading.name, by, lambda record: changes.publish(record, release, author))
 
     async def withdraw(
         self,
         name: PackName,
         tags: Collection[Tag],
         *,
-        user: str,
+        by: Actor,
         message: str = "",
         origin: Origin | None = None,
     ) -> None:
         """Take releases away, with the tags that stand for nothing else; see `changes.withdraw`."""
-        author = changes.Author(user, self._now(), message)
-        await self._update(name, lambda record: (changes.withdraw(record, tags, author, origin), None))
+        author = self._author(by, name, message)
+        await self._update(name, by, lambda record: (changes.withdraw(record, tags, author, origin), None))
 
-    async def remove(self, name: PackName, tag: Tag, *, user: str, message: str = "") -> Removed:
+    async def remove(self, name: PackName, tag: Tag, *, by: Actor, message: str = "") -> Removed:
         """Remove the release that `tag` stands for; see `changes.remove`.
 
         Raises `UnsupportedError` where deletion is switched off.
         """
         self._check_deletion()
         self.pack(name)
-        author = changes.Author(user, self._now(), message)
-        return await self._update(name, lambda record: changes.remove(record, tag, author))
+        author = self._author(by, name, message)
+        return await self._update(name, by, lambda record: changes.remove(record, tag, author))
 
-    async def tag(self, name: PackName, new: Tag, target: Tag, *, user: str, message: str = "") -> Release:
+    async def tag(self, name: PackName, new: Tag, target: Tag, *, by: Actor, message: str = "") -> Release:
         """Let `new` stand for the release that `target` stands for; see `changes.tag`."""
         self.pack(name)
-        author = changes.Author(user, self._now(), message)
-        return await self._update(name, lambda record: changes.tag(record, new, target, author))
+        author = self._author(by, name, message)
+        return await self._update(name, by, lambda record: changes.tag(record, new, target, author))
 
-    async def untag(self, name: PackName, old: Tag, *, user: str, message: str = "") -> Removed:
+    async def untag(self, name: PackName, old: Tag, *, by: Actor, message: str = "") -> Removed:
         """Remove a tag; see `changes.untag`. Raises `UnsupportedError` where deletion is switched off."""
         self._check_deletion()
         self.pack(name)
-        author = changes.Author(user, self._now(), message)
-        return await self._update(name, lambda record: changes.untag(record, old, author))
+        author = self._author(by, name, message)
+        return await self._update(name, by, lambda record: changes.untag(record, old, author))
 
-    async def restore(self, name: PackName, wanted: Tag, entry: int | None, *, user: str, message: str = "") -> Release:
+    async def restore(self, name: PackName, wanted: Tag, entry: int | None, *, by: Actor, message: str = "") -> Release:
         """Bring back what a version held; see `changes.restore`. Also of a pack that has no release any more."""
-        author = changes.Author(user, self._now(), message)
+        author = self._author(by, name, message)
         record, _ = await self.storage.read_record(name)
         if not record.history:
             raise unknown_pack(name)
         _, release = changes.restore(record, wanted, entry, author)
         # Before the record refers to them again: from now on no sweep takes them.
         await self.storage.keep([blob.digest for blob in release.blobs()])
-        return await self._update(name, lambda record: changes.restore(record, wanted, entry, author))
+        return await self._update(name, by, lambda record: changes.restore(record, wanted, entry, author))
 
     async def forget(self, before: str) -> None:
         """Let go of everything that was retired before a time."""
         for name, pack in list(self._packs.items()):
             if any(item.time < before for item in pack.record.retired):
-                await self._update(name, lambda record: (changes.forget(record, before), None))
+                await self._update(name, REGISTRY, lambda record: (changes.forget(record, before), None))
 
     def references(self, *, restorable_since: str) -> set[Digest]:
         """Every blob that a release needs, or one that was retired at that time or later."""
@@ -250,7 +274,10 @@ class Registry:
         ]
         return release, blobs
 
-    async def _update(self, name: PackName, change: Callable[[PackRecord], tuple[PackRecord, T]]) -> T:
+    def _author(self, by: Actor, name: PackName, message: str) -> changes.Author:
+        return changes.Author(by.name, self._now(), by.rights(name), message)
+
+    async def _update(self, name: PackName, by: Actor, change: Callable[[PackRecord], tuple[PackRecord, T]]) -> T:
         """Read, change and write a record until no other writer comes between; then show it."""
         lock = self._writing.setdefault(name, asyncio.Lock())
         async with lock:
@@ -262,6 +289,10 @@ class Registry:
                         await self.storage.write_record(changed, version)
                     except RecordChangedError:
                         continue
+                known = record.history[-1].id if record.history else 0
+                for entry in changed.history:
+                    if entry.id > known:
+                        self._changed(name, entry, by)
                 await self.refresh()
                 return result
 

@@ -7,9 +7,15 @@ it is put right; it is tried again at every look, because a file may become read
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
+
+_log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 
@@ -26,13 +32,132 @@ class Reloadable(Protocol):
         """What it is, as the log and the metrics name it: `users`, `certificates`."""
 
     def changed(self) -> bool:
-        """Whether the files are others than those last looked at by `load`; a `stat` or a few, quick enough for a loop."""
+        """Whether the files are others than those `load` last looked at; a `stat` or a few, quick enough for a loop."""
 
     def load(self) -> None:
         """Read the files, whole, and only then put what they say in place of what was there.
 
         Runs in a thread. Raises `ReloadError` and changes nothing where they cannot be used.
         """
+
+
+async def nothing() -> None:
+    """Do nothing after a load."""
+
+
+def ignore(_what: str, _ok: bool, /) -> None:
+    """Do nothing about the outcome of a load."""
+
+
+class Reloader:
+    """Keeps sources as their files are. All of them have been loaded once already.
+
+    Args:
+        sources: what is looked at; `add` takes more.
+        observe: called on the loop with the name of a source and whether it is in order, after each time it was loaded.
+        interval: seconds from one look at a source to the next.
+        sleep: waits that long.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Reloadable],
+        *,
+        observe: Callable[[str, bool], None] = ignore,
+        interval: float = LOOK_SECONDS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._observe = observe
+        self._interval = interval
+        self._sleep = sleep
+        self._entries: list[_Entry] = []
+        for source in sources:
+            self.add(source)
+
+    def add(self, source: Reloadable, after: Callable[[], Awaitable[None]] = nothing) -> None:
+        """Look at one more source, from the next `running` on.
+
+        `after` runs on the loop whenever the source was loaded, and makes others use what it gives now. Where that
+        raises an exception, the load counts as failed, and both are tried again at the next look.
+        """
+        self._entries.append(_Entry(source, after))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look in the background while the context is open. A source that takes long keeps no other one waiting."""
+        tasks = [
+            asyncio.create_task(self._follow(entry), name=f"reload {entry.source.what}") for entry in self._entries
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def look(self, *, everything: bool = False) -> None:
+        """Load what has changed or failed last time, or else `everything`. Raises nothing that a source raises."""
+        await asyncio.gather(*(self._look(entry, everything=everything) for entry in self._entries))
+
+    async def _follow(self, entry: _Entry) -> None:
+        while True:
+            await self._sleep(self._interval)
+            await self._look(entry, everything=False)
+
+    async def _look(self, entry: _Entry, *, everything: bool) -> None:
+        async with entry.lock:
+            try:
+                if not await asyncio.to_thread(entry.load, everything=everything):
+                    return
+                await entry.after()
+            except ReloadError as error:
+                entry.fail(str(error))
+            except Exception as error:  # noqa: BLE001 — logged with its traceback; whatever it is, looking must go on
+                entry.break_down(error)
+            else:
+                entry.succeed()
+            self._observe(entry.source.what, entry.failure is None)
+
+
+class _Entry:
+    """A source, and how it fared: `failure` is what was wrong at its last load, `None` if nothing was."""
+
+    def __init__(self, source: Reloadable, after: Callable[[], Awaitable[None]]) -> None:
+        self.source = source
+        self.after = after
+        self.lock = asyncio.Lock()
+        self.failure: str | None = None
+        self._reported: set[str] = set()
+
+    def load(self, *, everything: bool) -> bool:
+        """Load the source if that is due; whether it was. To be called in a thread."""
+        due = everything or self.failure is not None or self.source.changed()
+        if due:
+            self.source.load()
+        return due
+
+    def fail(self, failure: str) -> None:
+        """Note a failure. Files written one after the other do not match for a moment, so one alone is not reported."""
+        if failure == self.failure and failure not in self._reported:
+            problems = "; ".join(failure.splitlines())
+            _log.error("%s: %s: what was read before stays in force", self.source.what, problems)
+            self._reported.add(failure)
+        self.failure = failure
+
+    def break_down(self, error: Exception) -> None:
+        """Note an exception that nobody foresaw, which no second look explains."""
+        kind = type(error).__name__
+        if kind not in self._reported:
+            _log.error("%s: what was read before stays in force", self.source.what, exc_info=error)
+            self._reported.add(kind)
+        self.failure = kind
+
+    def succeed(self) -> None:
+        """Note that all is well."""
+        if self._reported:
+            _log.info("%s: in order again", self.source.what)
+        self._reported.clear()
+        self.failure = None
 
 
 def fingerprint(*paths: Path) -> tuple[int, ...]:

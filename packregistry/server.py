@@ -9,34 +9,37 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
-
-from packregistry.auth import Authenticator, BasicAuthenticator, OpenAuthenticator
-from packregistry.auth.htpasswd import HtpasswdFile, UsersFileError
+from packregistry.audit import Audit, AuditError
 from packregistry.config import Address, Config
 from packregistry.errors import RegistryError
 from packregistry.holdings import HOLDINGS, Holdings
-from packregistry.registry import Registry
+from packregistry.metrics import Metrics
+from packregistry.registry import Registry, unheard
+from packregistry.reload import Reloader, ReloadError
 from packregistry.sources import Sources
 from packregistry.storage import Storage
 from packregistry.storage.filesystem import FilesystemStorage
 from packregistry.storage.memory import InMemoryStorage
 from packregistry.sweep import Sweeper, sweeping
+from packregistry.tls import Tls
 from packregistry.uploads import UPLOADS, Uploads
 from packregistry.watcher import Watcher
 from packregistry.web.accesslog import AccessLog, logger_class
 from packregistry.web.app import create_app
+from packregistry.web.debug import debug_server
+from packregistry.web.listener import Listener, Runner
+from packregistry.web.security import Security, secured
 
 _log = logging.getLogger(__name__)
 _KEEPALIVE = 75.0
 _CHECK_SECONDS = 10.0
+_USES_SECONDS = 60.0
 
 
 class StartError(Exception):
@@ -49,34 +52,44 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that accepts connections: where, and of what."""
+    """A server that accepts connections: where, and of what. `metrics` is their URL, empty where there are none."""
 
     url: str
     registry: Registry
     config: Config
+    metrics: str = ""
 
 
 async def serve(config: Config, started: Callable[[Running], None]) -> None:
     """Serve until SIGTERM or SIGINT; then finish what is under way, for at most `http.draintimeout` seconds.
 
-    `started` is called once, when connections are accepted. A second signal ends the server at once. SIGHUP has the
-    users read again. Raises `StartError` and `StorageUnavailableError`.
+    `started` is called once, when connections are accepted. A second signal ends the server at once. SIGHUP has users,
+    tokens, policy and certificates read again. Raises `StartError` and `StorageUnavailableError`.
     """
-    context = tls_context(config)
+    metrics = Metrics()
+    tls = await _tls(config)
     listening = bind(config.http.addr)
     with contextlib.closing(listening):
         async with contextlib.AsyncExitStack() as stack:
-            authenticator = await _authenticator(config)
-            stack.callback(authenticator.close)
-            registry = Registry(storage_of(config), can_delete=config.storage.delete.enabled)
+            audit = await stack.enter_async_context(_audited(config, metrics))
+            changed = audit.changed if audit else unheard
+            registry = Registry(storage_of(config), can_delete=config.storage.delete.enabled, changed=changed)
             await registry.open()
             stack.push_async_callback(registry.close)
+            security = await _security(config, registry, metrics, audit, tls)
+            stack.callback(security.authenticator.close)
             await stack.enter_async_context(_watched(config, registry))
             await stack.enter_async_context(_checked(registry))
             await stack.enter_async_context(_swept(config, registry))
-            stop = _stop_on_signals(authenticator)
-            await stack.enter_async_context(_accepting(config, registry, authenticator, listening, context))
-            started(Running(url_of(listening, secure=context is not None), registry, config))
+            await stack.enter_async_context(_uses_kept(security))
+            metrics_url = await stack.enter_async_context(_debugged(config, metrics))
+            listener = await stack.enter_async_context(_accepting(config, registry, security, listening, tls))
+            reloader = Reloader(security.sources, observe=metrics.reload)
+            if tls is not None:
+                reloader.add(tls, listener.switch)
+            await stack.enter_async_context(reloader.running())
+            stop = _stop_on_signals(reloader)
+            started(Running(url_of(listening, secure=tls is not None), registry, config, metrics_url))
             await stop.wait()
             _log.info("stopping: requests under way have %g s to end", config.http.draintimeout)
     _log.info("stopped")
@@ -86,9 +99,12 @@ def check_openness(config: Config, *, from_file: bool) -> None:
     """Let nobody open the registry to a network by accident.
 
     The built-in defaults are for this machine alone: without authentication, another address is a `StartError`. A
-    configuration file that has no `auth` section is taken at its word, with a warning.
+    configuration file that has no `auth` section is taken at its word, but for changes, with a warning.
     """
-    if config.auth.mode != "unset" or config.http.addr.is_loopback:
+    if config.auth.mode == "htpasswd" or config.http.addr.is_loopback:
+        return
+    if config.auth.mode == "none":
+        _log.warning("auth: none: everybody who reaches %s can read and change all packs", config.http.addr)
         return
     if not from_file:
         raise StartError(
@@ -97,35 +113,10 @@ def check_openness(config: Config, *, from_file: bool) -> None:
             "configuration file), let everybody in with REGISTRY_AUTH=none (`auth: none`), or listen on 127.0.0.1.",
             status=2,
         )
-    _log.warning("no authentication is configured: everybody who reaches %s can read all packs", config.http.addr)
-
-
-def tls_context(config: Config) -> ssl.SSLContext | None:
-    """What connections are encrypted with, if they are. Raises `StartError` naming the file that is no good."""
-    tls = config.http.tls
-    if tls.certificate is None or tls.key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.minimumtls == "tls1.3" else ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(
-            f"http.tls: {tls.certificate} and {tls.key} cannot be used: {error.strerror or error}\n"
-            "Both must be PEM, readable, and belong together.",
-            status=2,
-        ) from error
-    for path in tls.clientcas:
-        try:
-            context.load_verify_locations(path)
-        except (OSError, ssl.SSLError) as error:
-            raise StartError(
-                f"http.tls.clientcas: {path} cannot be used: {error.strerror or error}", status=2
-            ) from error
-        context.verify_mode = ssl.CERT_REQUIRED
-        # Python 3.13 demands extensions that CAs made by plain openssl, as the vendor's guide makes them, lack.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
+    _log.warning(
+        "no authentication is configured: everybody who reaches %s can read all packs, and nobody can change any",
+        config.http.addr,
+    )
 
 
 def bind(address: Address) -> socket.socket:
@@ -159,16 +150,77 @@ def url_of(listening: socket.socket, *, secure: bool) -> str:
     return f"{'https' if secure else 'http'}://{host}:{port}"
 
 
-async def _authenticator(config: Config) -> Authenticator:
-    path = config.auth.htpasswd.path
-    if config.auth.mode != "htpasswd" or path is None:
-        return OpenAuthenticator()
-    users = HtpasswdFile(path)
+async def _tls(config: Config) -> Tls | None:
+    """What connections are encrypted with, if they are. Raises `StartError` naming the file that is no good."""
+    if config.http.tls.certificate is None:
+        return None
+    tls = Tls(config.http.tls)
     try:
-        await asyncio.to_thread(users.load)
-    except UsersFileError as error:
-        raise StartError(f"auth.htpasswd.path: {error}", status=2) from error
-    return BasicAuthenticator(users, config.auth.htpasswd.realm)
+        await asyncio.to_thread(tls.load)
+    except ReloadError as error:
+        raise StartError(str(error), status=2) from error
+    return tls
+
+
+@contextlib.asynccontextmanager
+async def _audited(config: Config, metrics: Metrics) -> AsyncIterator[Audit | None]:
+    """Where each change and each refusal is recorded. Raises `StartError`."""
+    if config.log.audit.disabled:
+        yield None
+        return
+    audit = Audit(config.log.audit, config.log.fields, lost=metrics.audit_lost)
+    try:
+        audit.open()
+    except AuditError as error:
+        raise StartError(f"log.audit.path: {error}") from error
+    try:
+        yield audit
+    finally:
+        audit.close()
+
+
+async def _security(
+    config: Config, registry: Registry, metrics: Metrics, audit: Audit | None, tls: Tls | None
+) -> Security:
+    try:
+        return await secured(config, registry.storage.local, metrics, audit, tls)
+    except ReloadError as error:
+        raise StartError(str(error), status=2) from error
+
+
+@contextlib.asynccontextmanager
+async def _uses_kept(security: Security) -> AsyncIterator[None]:
+    """Write down now and then, and in the end, when tokens were last used."""
+    tokens = security.tokens
+    if tokens is None:
+        yield
+        return
+
+    async def flush() -> None:
+        try:
+            await asyncio.to_thread(tokens.flush_uses)
+        except OSError as error:
+            _log.warning("when tokens were last used cannot be written down: %s", error)
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(_USES_SECONDS)
+            await flush()
+
+    async with _running(keep(), "token uses"):
+        yield
+    await flush()
+
+
+@contextlib.asynccontextmanager
+async def _debugged(config: Config, metrics: Metrics) -> AsyncIterator[str]:
+    """Serve metrics where that is configured, and give their URL. Raises `StartError`."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            url = await stack.enter_async_context(debug_server(config.http.debug, metrics))
+        except OSError as error:
+            raise StartError(error.strerror or str(error)) from error
+        yield url
 
 
 def sweeper_of(config: Config, registry: Registry) -> Sweeper:
@@ -221,7 +273,14 @@ async def _checked(registry: Registry) -> AsyncIterator[None]:
             except (RegistryError, OSError):
                 _log.exception("looking at all records failed, and is tried again")
 
-    task = asyncio.create_task(check(), name="check")
+    async with _running(check(), "check"):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    """Have something done beside, until the context ends."""
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:
@@ -232,16 +291,12 @@ async def _checked(registry: Registry) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _accepting(
-    config: Config,
-    registry: Registry,
-    authenticator: Authenticator,
-    listening: socket.socket,
-    context: ssl.SSLContext | None,
-) -> AsyncIterator[None]:
+    config: Config, registry: Registry, security: Security, listening: socket.socket, tls: Tls | None
+) -> AsyncIterator[Listener]:
     """Answer requests while the context is open; leaving it waits for those under way."""
     log = AccessLog(sys.stdout, as_json=config.log.formatter == "json", fields=config.log.fields)
-    runner = web.AppRunner(
-        create_app(config, registry, authenticator),
+    runner = Runner(
+        create_app(config, registry, security),
         access_log=None if config.log.accesslog.disabled else _log,
         access_log_class=logger_class(log),
         keepalive_timeout=_KEEPALIVE,
@@ -249,15 +304,16 @@ async def _accepting(
         auto_decompress=False,
     )
     await runner.setup()
+    listener = Listener(runner, listening, tls, backlog=1024)
     try:
-        await web.SockSite(runner, listening, ssl_context=context, backlog=1024).start()
-        yield
+        await listener.start()
+        yield listener
     finally:
         await runner.cleanup()
         log.flush()
 
 
-def _stop_on_signals(authenticator: Authenticator) -> asyncio.Event:
+def _stop_on_signals(reloader: Reloader) -> asyncio.Event:
     """An event that SIGTERM and SIGINT set; a second one cancels the server."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -271,7 +327,7 @@ def _stop_on_signals(authenticator: Authenticator) -> asyncio.Event:
         stop.set()
 
     def reload() -> None:
-        task = loop.create_task(authenticator.refresh())
+        task = loop.create_task(reloader.look(everything=True))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 

@@ -33,7 +33,7 @@ from packregistry.directory import DirectoryChangedError, Tree
 from packregistry.errors import PackInvalidError, RegistryError, ReleaseConflictError
 from packregistry.model import Digest, Origin, PackName, Problem, Release
 from packregistry.pack import METADATA_FILES, Reading, lint
-from packregistry.registry import DIRECTORY_USER, Incoming, Registry, invalid
+from packregistry.registry import DIRECTORY, Incoming, Registry, invalid
 from packregistry.sightings import Identity, Sighting, Sightings
 
 P = ParamSpec("P")
@@ -273,7 +273,7 @@ class Sources:
                     raise PackInvalidError(f"the archive has {packed.size} bytes", remedy=remedy)
                 incoming = Incoming(reading, item.files, packed.members, staged, packed.digest, packed.size)
                 origin = Origin("directory", os.fspath(tree.root))
-                return await self._registry.publish(incoming, origin=origin, user=DIRECTORY_USER)
+                return await self._registry.publish(incoming, origin=origin, by=DIRECTORY)
 
     async def _withdraw(self, survey: _Survey, winners: Mapping[Identity, Path]) -> int:
         """Withdraw releases whose directory is gone or stands for something else now."""
@@ -284,9 +284,7 @@ class Sources:
                 continue
             message = f"{origin} " + ("is another version now" if origin in survey.trees else "is gone")
             try:
-                await self._registry.withdraw(
-                    name, [release.tag], user=DIRECTORY_USER, message=message, origin=release.origin
-                )
+                await self._registry.withdraw(name, [release.tag], by=DIRECTORY, message=message, origin=release.origin)
             except RegistryError as error:
                 _log.error("%s:%s is not withdrawn, and will be tried again: %s", name, release.tag, error)
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import struct
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from packregistry import archive
+from packregistry.auth import Actor
+from packregistry.auth.rights import ALL
 from packregistry.changes import Published
 from packregistry.config import Limits
 from packregistry.model import Descriptor, Digest, Metadata, Origin, PackName, PackRecord, Release, Tag
@@ -22,6 +25,7 @@ from packregistry.sources import Sources
 from packregistry.storage import Staged
 from packregistry.storage.filesystem import FilesystemStorage
 
+ANN = Actor("ann", "basic", "192.0.2.7", lambda _: ALL)
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "packs"
 
 
@@ -135,21 +139,36 @@ def incoming(files: Mapping[str, bytes], staged: Staged) -> Incoming:
     return Incoming(reading, small, packed.members, staged, packed.digest, packed.size)
 
 
+def tarball(
+    version: str = "1.0.0", files: Mapping[str, bytes] | None = None, name: str = "hello", **more: Any
+) -> bytes:
+    """The archive of a pack made by `pack_files`, as a client packs it."""
+    out = io.BytesIO()
+    contents = pack_files(name, version, files, **more)
+    archive.pack([MemoryFile(path, data) for path, data in contents.items()], f"{name}-{version}", out)
+    return out.getvalue()
+
+
 async def publish(
     registry: Registry,
     name: str = "hello",
     version: str = "1.0.0",
     *,
     origin: Origin = PUSHED,
-    user: str = "ann",
+    by: Actor = ANN,
     message: str = "",
+    force: bool = False,
     files: Mapping[str, bytes] | None = None,
     **more: Any,
 ) -> Published:
     """Publish a pack made by `pack_files`."""
     with registry.storage.stage() as staged:
         return await registry.publish(
-            incoming(pack_files(name, version, files, **more), staged), origin=origin, user=user, message=message
+            incoming(pack_files(name, version, files, **more), staged),
+            origin=origin,
+            by=by,
+            message=message,
+            force=force,
         )
 
 

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import string
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +18,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
+from packregistry import linesink
 from packregistry.auth import Principal
 from packregistry.config import Config, Log
 from packregistry.web import accesslog
-from packregistry.web.accesslog import BEGUN, PRINCIPAL, AccessLog, logger_class
+from packregistry.web.accesslog import BEGUN, PRINCIPAL, SEEN, AccessLog, logger_class
+from packregistry.web.proxy import Seen
 from tests.factories import make_pack, noise
 from tests.web import DEADLINE, Site, basic, request, serving
 
@@ -132,11 +137,13 @@ async def test_text_lines_end_with_the_configured_fields(tmp_path: Path) -> None
 # What follows needs no server.
 
 
-def fake(path: str = "/health", *, remote: str | None = "192.0.2.1", name: str = "") -> Any:
+def fake(path: str = "/health", *, remote: str | None = "192.0.2.1", name: str = "", seen: str = "") -> Any:
     """As much of a request as the log looks at."""
     state: dict[object, object] = {BEGUN: 0.0}
     if name:
         state[PRINCIPAL] = Principal(name, "basic")
+    if seen:
+        state[SEEN] = Seen(seen, False, "")
     return SimpleNamespace(get=state.get, method="GET", raw_path=path, remote=remote)
 
 
@@ -161,10 +168,113 @@ async def test_nothing_a_client_sends_ends_a_line(path: str, remote: str | None,
     assert line.isprintable()
 
 
+def logged(*requests: Any, as_json: bool = False, **fields: str) -> list[str]:
+    stream = io.StringIO()
+    log = AccessLog(stream, as_json=as_json, fields=fields)
+    for each in requests:
+        log.write(each, web.Response())
+    log.flush()
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+async def test_a_client_behind_a_trusted_proxy_is_logged_and_not_the_proxy(as_json: bool) -> None:
+    (line,) = logged(fake(remote="192.0.2.1", seen="198.51.100.7"), as_json=as_json)
+    assert "198.51.100.7" in line
+    assert "192.0.2.1" not in line
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (fake("/v1/?token=pkr_Abcdefgh&n=1"), "/v1/?token=pkr_***&n=1"),
+        (fake("http://user:Abcdefgh@host/v1/"), "http://***@host/v1/"),
+        (fake("/v1/?auth=Basic%20Abcdefgh"), "/v1/?auth=Basic%20***"),
+        (fake("/v1/", name="pkr_Abcdefgh"), "pkr_***"),
+        (fake("/v1/", remote="pkr_Abcdefgh"), "pkr_***"),
+    ],
+    ids=["query", "absolute URL", "header in a query", "user", "address"],
+)
+async def test_no_secret_is_logged_however_often_it_is_sent(request_: Any, expected: str, as_json: bool) -> None:
+    lines = logged(request_, request_, fake(), as_json=as_json)
+    assert "Abcdefgh" not in "".join(lines)
+    assert [expected in line for line in lines] == [True, True, False]
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+async def test_no_secret_is_in_the_configured_fields(as_json: bool) -> None:
+    (line,) = logged(fake(), as_json=as_json, field="pkr_Abcdefgh")
+    assert "pkr_***" in line
+    assert "Abcdefgh" not in line
+
+
+@given(
+    st.text(max_size=19),
+    st.text(string.ascii_letters + string.digits, min_size=20, max_size=50),
+    st.text(max_size=19),
+    st.booleans(),
+)
+async def test_whatever_surrounds_a_token_it_is_in_no_line(before: str, token: str, after: str, as_json: bool) -> None:
+    text = f"{before}pkr_{token}{after}"
+    (line,) = logged(fake(text, name=text), as_json=as_json)
+    assert token not in line
+    assert line.count("pkr_***") == 2
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+async def test_a_path_or_a_user_that_comes_again_is_logged_as_before(as_json: bool) -> None:
+    requests = [fake(path, name=name) for path in ("/a", '/a"\u00e9') for name in ("ann", "a b", '"')]
+    first, again = logged(*requests, as_json=as_json), logged(*requests, *requests, as_json=as_json)
+    shown = [re.sub(r'^\S+|"time": "[^"]*"|[0-9.]+ms$|"milliseconds": [0-9.]+', "", line) for line in first + again]
+    assert shown == shown[: len(requests)] * 3
+
+
+async def test_what_is_remembered_of_paths_and_users_is_bounded_and_has_no_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accesslog, "PLAIN_MAX", 10)
+    log = AccessLog(io.StringIO(), as_json=False, fields={})
+    sizes = set()
+    for number in range(25):
+        log.write(fake(f"/{number}", name=f"user{number}"), web.Response())
+        log.write(fake(f"/{number}?pkr_Abcdefgh", name="pkr_Abcdefgh"), web.Response())
+        log.write(fake("/" * (accesslog.PLAIN_LENGTH + 1)), web.Response())
+        sizes.add(len(log._plain_paths))
+    assert sizes == set(range(1, 11))
+    assert log._plain_paths == {"/20", "/21", "/22", "/23", "/24"}
+    assert len(log._plain_users) <= 10
+    assert "pkr_Abcdefgh" not in log._plain_users
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+async def test_lines_that_were_dropped_are_counted_in_a_line_like_any_other(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linesink, "KEPT_MAX", 200_000)
+    reader, writer = os.pipe()
+    received = b""
+    with os.fdopen(writer, "w") as stream, os.fdopen(reader, "rb", buffering=0) as source:
+        os.set_blocking(source.fileno(), False)
+        log = AccessLog(stream, as_json=as_json, fields={"service": "registry"})
+        for _ in range(5000):
+            log.write(fake(), web.Response())
+        while chunk := source.read(1 << 20):
+            received += chunk
+            log.flush()
+    *lines, last = received.decode().splitlines()
+    message = f"{5000 - len(lines)} lines were dropped here, as nobody read them"
+    if as_json:
+        entry = json.loads(last)
+        assert (entry["level"], entry["message"], entry["service"]) == ("warning", message, "registry")
+    else:
+        assert last.endswith(f'Z WARNING access {message} service="registry"')
+
+
 async def test_lines_are_written_together_after_a_moment_or_when_there_are_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(accesslog, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(linesink, "FLUSH_SECONDS", 0)
     stream = Noticing()
     log = AccessLog(stream, as_json=False, fields={})
     log.write(fake(), web.Response())
@@ -172,7 +282,7 @@ async def test_lines_are_written_together_after_a_moment_or_when_there_are_many(
     assert stream.getvalue() == ""
     await asyncio.wait_for(stream.written.wait(), DEADLINE)
     assert len(stream.getvalue().splitlines()) == 2
-    monkeypatch.setattr(accesslog, "FLUSH_SECONDS", 3600)
+    monkeypatch.setattr(linesink, "FLUSH_SECONDS", 3600)
     for _ in range(500):
         log.write(fake(), web.Response())
     assert len(stream.getvalue().splitlines()) == 502
@@ -183,7 +293,7 @@ async def test_lines_are_written_together_after_a_moment_or_when_there_are_many(
 async def test_what_a_stalled_reader_left_is_written_later_without_another_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(accesslog, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(linesink, "FLUSH_SECONDS", 0)
     reader, writer = os.pipe()
     received = b""
     with os.fdopen(writer, "w") as stream, os.fdopen(reader, "rb", buffering=0) as source:

@@ -383,9 +383,9 @@ async def test_problems_tell_of_records_that_cannot_be_read(tmp_path: Path) -> N
 async def test_a_tag_somebody_added_is_not_shown_as_made_by_the_server(site: Site) -> None:
     record = site.registry.packs()[1].record
     pack = Pack(replace(record, tags={Tag("stable"): Tag("1.0.0"), Tag("1.x"): Tag("1.0.0")}))
-    tags = {item["tag"]: (item["target"], item["parent"]) for item in show.overview(pack)["tags"]}
+    tags = {item["tag"]: (item["target"], item["parent"]) for item in show.overview(show.View("", True), pack)["tags"]}
     assert (tags["stable"], tags["1.x"], tags["1.0.x"]) == (("1.0.0", False), ("1.0.0", False), ("1.0.0", True))
-    shown = show.release_summary(pack, pack.release(Tag("1.0.0")))
+    shown = show.release_summary(show.View("", True), pack, pack.release(Tag("1.0.0")))
     assert (shown["tags"], shown["parentTags"]) == (["1.0.0", "1.x", "stable"], ["1.0.x"])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import re
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,12 +16,13 @@ import pytest_asyncio
 from aiohttp import web
 from blockbuster import BlockBuster
 
-from packregistry.auth import Access
 from packregistry.config import Config, Http
-from packregistry.config.settings import DEFAULT_HEADERS, Tls
+from packregistry.config.settings import DEFAULT_HEADERS
 from packregistry.web import app, routes
 from packregistry.web.call import Call
+from packregistry.web.guard import Access
 from packregistry.web.router import Route
+from tests import certificates
 from tests.factories import make_pack, noise, open_registry
 from tests.web import READER, Answer, Site, basic, request, serving
 
@@ -47,7 +50,7 @@ async def targets(site: Site) -> dict[str, str]:
     }
     found = {}
     for route in routes.routes():
-        if route.access is Access.WRITE:
+        if route.access not in {Access.PUBLIC, Access.READ}:
             continue
         path = route.path
         for parameter, value in values.items():
@@ -128,7 +131,7 @@ async def test_doubled_and_trailing_slashes_are_no_redirect_and_keep_what_is_ask
 
 async def test_every_line_that_changes_something_is_denied_to_those_who_may_only_read(site: Site) -> None:
     for route in routes.routes():
-        if route.access is Access.WRITE:
+        if route.access not in {Access.PUBLIC, Access.READ}:
             answer = await site.ask(re.sub(r"\{.*?\}", "x", route.path), route.method, Content_Length="0")
             assert (answer.status, answer.error) == (403, "DENIED"), route
             check_headers(answer)
@@ -193,10 +196,21 @@ async def test_no_header_is_missing_on_304_206_416_and_415(site: Site) -> None:
 
 
 async def test_strict_transport_security_is_for_tls(tmp_path: Path) -> None:
-    config = Config(http=Http(tls=Tls(certificate=Path("c.pem"), key=Path("k.pem"))))
-    async with serving(tmp_path / "data", config=config) as site:
-        answer = await site.health()
-    assert answer.headers["Strict-Transport-Security"] == DEFAULT_HEADERS["Strict-Transport-Security"][0]
+    name, value = "Strict-Transport-Security", DEFAULT_HEADERS["Strict-Transport-Security"][0]
+    pair = certificates.server()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.certificate, pair.key)
+    async with serving(tmp_path / "data", tls=(context, certificates.trusting())) as site:
+        assert (await site.health()).headers.getall(name) == [value]
+        assert (await site.ask("/nowhere")).headers.getall(name) == [value]
+
+
+async def test_a_trusted_proxy_says_whether_its_client_speaks_tls(tmp_path: Path) -> None:
+    name, proxy = "Strict-Transport-Security", ipaddress.ip_network("127.0.0.0/8")
+    for trusted, said, expected in (((proxy,), "https", True), ((proxy,), "http", False), ((), "https", False)):
+        config = Config(http=Http(trustedproxies=trusted))
+        async with serving(tmp_path / f"data {trusted} {said}".replace("/", ""), config=config) as site:
+            assert (name in (await site.ask("/health", X_Forwarded_Proto=said)).headers) == expected
 
 
 async def test_configured_headers_are_on_every_answer(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packregistry.auth import htpasswd
-from packregistry.auth.htpasswd import HtpasswdFile, Users, UsersFileError, decoded
+from packregistry.auth.htpasswd import HtpasswdFile, Kind, Users, UsersFileError, decoded
+from packregistry.reload import Reloadable, ReloadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,12 @@ def parsed(*lines: bytes) -> tuple[Users, list[tuple[int, str]]]:
 def users_file(path: Path, *lines: bytes, mtime: int = 1_000) -> HtpasswdFile:
     write(path, *lines, mtime=mtime)
     return HtpasswdFile(path)
+
+
+def loaded(file: HtpasswdFile) -> Users:
+    """Read the file and return the users that are then in force."""
+    file.load()
+    return file.users
 
 
 def write(path: Path, *lines: bytes, mtime: int = 1_000) -> None:
@@ -96,7 +103,7 @@ def test_accepted_kinds_match_their_password_alone(stored: bytes, monkeypatch: p
 )
 def test_other_kinds_are_refused_without_disabling_other_lines(stored: bytes) -> None:
     users, problems = parsed(b"ann:" + stored, b"bob:" + APACHE_BCRYPT)
-    assert problems == [(1, "has no hash of an accepted kind: make it with htpasswd -B")]
+    assert problems == [(1, "has no hash of an accepted kind: make it with `packregistry user passwd`")]
     assert list(users) == [b"bob"]
     assert not users.verify(b"ann", stored)
     assert users.verify(b"bob", SECRET)
@@ -330,7 +337,18 @@ def test_there_must_be_users_to_begin_with(tmp_path: Path, content: bytes | None
         HtpasswdFile(path).load()
     text = str(caught.value)
     assert text.startswith(f"users file {path} {why}")
-    assert text.endswith(f": make one with `htpasswd -Bbn -C 10 admin PASSWORD > {path}`")
+    assert text.endswith(f": make one with `packregistry user add admin --file {path}`")
+    assert isinstance(caught.value, ReloadError)
+
+
+def test_the_remedy_can_be_pasted_whatever_the_file_is_called(tmp_path: Path) -> None:
+    with pytest.raises(UsersFileError, match=r"--file '/[^']*/the users'`$"):
+        HtpasswdFile(tmp_path / "the users").load()
+
+
+def test_it_is_something_that_is_read_again(tmp_path: Path) -> None:
+    source: Reloadable = HtpasswdFile(tmp_path / "users")
+    assert source.what == "users"
 
 
 def rewrite_in_place(path: Path) -> None:
@@ -351,15 +369,14 @@ def rename_over(path: Path) -> None:
 def test_a_change_is_seen_and_read(tmp_path: Path, change: Callable[[Path], None]) -> None:
     file = users_file(tmp_path / "users", b"ann:" + APACHE_BCRYPT)
     assert file.changed()
-    before = file.load()
+    before = loaded(file)
     assert not file.changed()
     change(file.path)
     assert file.changed()
     assert file.users is before
     assert b"ann" in before
-    after = file.load()
-    assert b"ann" not in after
-    assert file.users is after
+    after = loaded(file)
+    assert list(after) in ([b"bob"], [b"bobby"])
     assert not file.changed()
 
 
@@ -370,11 +387,11 @@ def test_a_kubernetes_secret_is_followed_through_its_data_link(tmp_path: Path) -
     (tmp_path / "..data").symlink_to("..0")
     (tmp_path / "users").symlink_to("..data/users")
     file = HtpasswdFile(tmp_path / "users")
-    assert list(file.load()) == [b"ann"]
+    assert list(loaded(file)) == [b"ann"]
     (tmp_path / "..tmp").symlink_to("..1")
     (tmp_path / "..tmp").rename(tmp_path / "..data")
     assert file.changed()
-    assert list(file.load()) == [b"bob"]
+    assert list(loaded(file)) == [b"bob"]
 
 
 def test_a_change_while_reading_is_a_change_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,9 +405,9 @@ def test_a_change_while_reading_is_a_change_afterwards(tmp_path: Path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", read_then_change)
-        assert list(file.load()) == [b"ann"]
+        assert list(loaded(file)) == [b"ann"]
     assert file.changed()
-    assert list(file.load()) == [b"bob"]
+    assert list(loaded(file)) == [b"bob"]
 
 
 def empty(path: Path) -> None:
@@ -413,42 +430,45 @@ def remove(path: Path) -> None:
         pytest.param(remove, "cannot be read", id="vanished"),
     ],
 )
-def test_a_broken_file_keeps_the_users_and_is_reported_once(
+def test_a_broken_file_keeps_the_users_and_is_an_error_at_every_reading(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, break_it: Callable[[Path], None], why: str
 ) -> None:
+    """Whoever reads it again and again logs the error, once."""
     file = users_file(tmp_path / "users", b"ann:" + APACHE_BCRYPT)
-    good = file.load()
+    good = loaded(file)
+    caplog.clear()
     break_it(file.path)
     assert file.changed()
-    assert file.load() is good
-    assert not file.changed()
-    assert file.load() is file.users is good
-    (message,) = logged(caplog, logging.ERROR)
-    assert message.startswith(f"users file {file.path} {why}")
-    assert message.endswith(": the users read before (1) stay in force")
+    for _ in range(2):
+        with pytest.raises(UsersFileError) as caught:
+            file.load()
+        assert str(caught.value).startswith(f"users file {file.path} {why}")
+        assert file.users is good
+        assert not file.changed()
+    assert caplog.records == []
     write(file.path, b"bob:" + APACHE_BCRYPT)
     assert file.changed()
-    assert list(file.load()) == [b"bob"]
+    assert list(loaded(file)) == [b"bob"]
 
 
-def test_a_file_that_returns_unchanged_is_read_and_its_next_loss_reported(
+def test_a_file_that_returns_unchanged_is_read_and_not_reported_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = users_file(tmp_path / "users", b"ann:" + APACHE_BCRYPT)
     file.load()
+    assert len(logged(caplog, logging.WARNING)) == 1
     for _ in range(2):
         file.path.rename(tmp_path / "away")
-        file.load()
+        with pytest.raises(UsersFileError):
+            file.load()
         (tmp_path / "away").rename(file.path)
         assert file.changed()
         file.load()
         assert not file.changed()
-    assert len(logged(caplog, logging.ERROR)) == 2
+    assert len(logged(caplog, logging.WARNING)) == 1
 
 
-def test_a_file_that_is_there_but_unreadable_is_tried_again_and_reported_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_there_but_unreadable_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permissions are given without a change of the fingerprint."""
     file = users_file(tmp_path / "users", b"ann:" + APACHE_BCRYPT)
     file.load()
@@ -460,11 +480,14 @@ def test_a_file_that_is_there_but_unreadable_is_tried_again_and_reported_once(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", refuse)
         for _ in range(2):
-            assert list(file.load()) == [b"ann"]
+            with pytest.raises(UsersFileError) as caught:
+                file.load()
+            assert str(caught.value) == (
+                f"users file {file.path} cannot be read (Permission denied): let uid {os.geteuid()} read it"
+            )
+            assert list(file.users) == [b"ann"]
             assert file.changed()
-    (message,) = logged(caplog, logging.ERROR)
-    assert "cannot be read (Permission denied)" in message
-    assert list(file.load()) == [b"bob"]
+    assert list(loaded(file)) == [b"bob"]
     assert not file.changed()
 
 
@@ -501,7 +524,10 @@ def test_unusual_costs_and_weak_kinds_are_warned_about_naming_the_users(
     costs = [(b"a", 7), (b"b", 8), (b"c", 12), (b"d", 13), (b"e", 7)]
     file = users_file(tmp_path / "users", *(user + b":" + with_cost(cost) for user, cost in costs), b"f:" + SHA)
     file.load()
-    slow, advice = "bcrypt cost 13 makes every first request slow, and every wrong password", "with htpasswd -B -C 10"
+    slow, advice = (
+        "bcrypt cost 13 makes every first request slow, and every wrong password",
+        "with `packregistry user passwd`",
+    )
     assert logged(caplog, logging.WARNING) == [
         f'users file {file.path}: {slow}: change the password of "d" {advice}',
         f'users file {file.path}: bcrypt cost 7 is quick to guess: change the password of "a", "e" {advice}',
@@ -509,11 +535,35 @@ def test_unusual_costs_and_weak_kinds_are_warned_about_naming_the_users(
     ]
 
 
+@pytest.mark.parametrize(
+    ("stored", "kind"),
+    [
+        pytest.param(with_cost(10), Kind("bcrypt", 10, ""), id="bcrypt"),
+        pytest.param(with_cost(7), Kind("bcrypt", 7, "bcrypt cost 7 is quick to guess"), id="quick"),
+        pytest.param(SHA512, Kind("$6$", 0, "$6$ hashes are weak"), id="sha512-crypt"),
+    ],
+)
+def test_the_kind_of_a_hash_is_told(stored: bytes, kind: Kind) -> None:
+    users, _ = parsed(b"ann:" + stored)
+    assert users.kind(b"ann") == kind
+
+
+@pytest.mark.parametrize("password", [SECRET, "pàss".encode() * 14 + b"12"], ids=["short", "72-bytes"])
+def test_what_is_hashed_here_is_accepted_here(password: bytes) -> None:
+    stored = htpasswd.hashed(password, 5)
+    assert stored.startswith(b"$2y$05$")
+    assert stored != htpasswd.hashed(password, 5)
+    users, problems = parsed(b"ann:" + stored)
+    assert problems == []
+    assert users.verify(b"ann", password)
+    assert not users.verify(b"ann", password[:-1])
+
+
 @pytest.mark.parametrize(("count", "end"), [(10, '"u08", "u09" with'), (12, '"u08", "u09" and 2 more with')])
 def test_a_warning_names_no_more_than_ten_users(count: int, end: str) -> None:
     users, _ = parsed(*(b"u%02d:" % number + with_cost(5) for number in range(count)))
     (text,) = users.concerns()
-    assert text.endswith(f"{end} htpasswd -B -C 10")
+    assert text.endswith(f"{end} `packregistry user passwd`")
 
 
 def test_how_many_users_were_read_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -533,7 +583,7 @@ def test_a_file_made_by_apaches_htpasswd_is_understood(tmp_path: Path, kind: str
     path = tmp_path / "users"
     for create, user, password in ((["-c"], "ann", "se:cret"), ([], "ève", "pàss" * 20)):
         subprocess.run([program, *create, kind, *cost, "-b", path, user, password], check=True, capture_output=True)
-    users = HtpasswdFile(path).load()
+    users = loaded(HtpasswdFile(path))
     assert users.verify(b"ann", b"se:cret")
     assert users.verify("ève".encode(), ("pàss" * 20).encode())
     assert not users.verify(b"ann", b"se:cre")

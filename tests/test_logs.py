@@ -1,11 +1,16 @@
-"""How log lines look."""
+"""How log lines look, and that nobody waits for who reads them."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
-from collections.abc import Iterator
+import os
+import string
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
@@ -13,9 +18,15 @@ from aiohttp.http_exceptions import BadStatusLine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packregistry import logs
+from packregistry import linesink, logs
 from packregistry.config import Log
 
+DEADLINE = 10
+SECRETS = {
+    "token": ("a pkr_Abcdefgh0123456789 b", "a pkr_*** b"),
+    "URL": ("cannot reach http://user:Abcdefgh@host/", "cannot reach http://***@host/"),
+    "header": ("sent 'Authorization: Basic Abcdefgh'", "sent 'Authorization: Basic ***'"),
+}
 HOSTILE = "a\n2030-01-01T00:00:00Z INFO forged\r\x1b[2J\x85\u2028\u202e\udc80\x7f\x9b"
 
 
@@ -133,3 +144,137 @@ def test_a_request_that_is_no_http_is_one_line_and_no_error(level: str, lines: i
     written = stream.getvalue().splitlines()
     assert len(written) == lines
     assert all("INFO aiohttp.server Error handling request from 192.0.2.1: " in line for line in written)
+
+
+@pytest.mark.parametrize("formatter", ["text", "json"])
+@pytest.mark.parametrize(("text", "expected"), SECRETS.values(), ids=SECRETS)
+def test_no_secret_is_in_a_message_an_argument_a_traceback_or_a_field(
+    formatter: Literal["text", "json"], text: str, expected: str
+) -> None:
+    stream = set_up(formatter=formatter, fields={"field": text})
+    log(text)
+    log("%s", text)
+    log("%s", ValueError(text))
+    failing(text)
+    written = stream.getvalue()
+    assert "Abcdefgh" not in written
+    # Three messages, one traceback, and a field on each of four lines.
+    assert written.count(json.dumps(expected)[1:-1]) == 8
+
+
+@given(
+    st.text(max_size=19),
+    st.text(string.ascii_letters + string.digits, min_size=20, max_size=50),
+    st.text(max_size=19),
+    st.sampled_from(["text", "json"]),
+)
+def test_whatever_surrounds_a_token_it_is_in_no_line(
+    before: str, token: str, after: str, formatter: Literal["text", "json"]
+) -> None:
+    stream = set_up(formatter=formatter, fields={"field": f"{before}pkr_{token}{after}"})
+    failing(f"{before}pkr_{token}{after}")
+    log("%s", f"{before}pkr_{token}{after}")
+    assert token not in stream.getvalue()
+    assert stream.getvalue().count("pkr_***") >= 3
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[io.FileIO, io.TextIOWrapper]]:
+    """The ends of a pipe; reading does not wait."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with os.fdopen(writer, "w") as stream, os.fdopen(reader, "rb", buffering=0) as source:
+        yield source, stream
+
+
+def at_once(source: io.FileIO, act: Callable[[], None]) -> None:
+    """Do it in a thread, so that it can be told from waiting for ever."""
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    is_waiting = thread.is_alive()
+    while is_waiting and source.read(1 << 20):
+        thread.join(0.1)
+    assert not is_waiting
+
+
+def test_logging_returns_at_once_though_nobody_reads_and_the_rest_comes_with_the_next_record(
+    pipe: tuple[io.FileIO, io.TextIOWrapper],
+) -> None:
+    source, stream = pipe
+    logs.set_up(Log(), stream)
+
+    def log_much() -> None:
+        for _ in range(700):
+            log("%s", "x" * 100)
+
+    at_once(source, log_much)
+    received = source.read(1 << 20) or b""
+    assert 0 < received.count(b"x" * 100) < 700
+    log("next")
+    received += source.read(1 << 20) or b""
+    lines = received.decode().splitlines()
+    assert [line.rsplit(" ", 1)[1] for line in lines] == ["x" * 100] * 700 + ["next"]
+
+
+@pytest.mark.parametrize("formatter", ["text", "json"])
+def test_records_that_were_dropped_are_counted_in_a_line_like_any_other(
+    pipe: tuple[io.FileIO, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch, formatter: Literal["text", "json"]
+) -> None:
+    monkeypatch.setattr(linesink, "KEPT_MAX", 10_000)
+    source, stream = pipe
+    logs.set_up(Log(formatter=formatter, fields={"service": "registry"}), stream)
+    for _ in range(3000):
+        log("%s", "x" * 100)
+    received = b""
+    while chunk := source.read(1 << 20):
+        received += chunk
+        logging.root.handlers[0].flush()
+    *lines, last = received.decode().splitlines()
+    message = f"{3000 - len(lines)} lines were dropped here, as nobody read them"
+    if formatter == "json":
+        entry = json.loads(last)
+        assert (entry["level"], entry["message"], entry["service"]) == ("warning", message, "registry")
+    else:
+        assert last.endswith(f'WARNING logs {message} service="registry"')
+
+
+def test_who_logs_does_not_hear_that_the_reader_is_gone(pipe: tuple[io.FileIO, io.TextIOWrapper], capsys: Any) -> None:
+    source, stream = pipe
+    logs.set_up(Log(), stream)
+    source.close()
+    log("unheard")
+    logging.root.handlers[0].flush()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_mistake_in_a_call_ends_nothing_and_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = set_up()
+    log("%d", "no number")
+    log("next")
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "TypeError: %d format" in capsys.readouterr().err
+
+
+def test_what_is_left_is_written_when_the_process_ends() -> None:
+    reader, writer = os.pipe()
+    code = (
+        "import logging, os, sys; from packregistry import logs; from packregistry.config import Log\n"
+        "logs.set_up(Log(), sys.stderr)\n"
+        "for _ in range(700): logging.getLogger('packregistry.part').info('x' * 100)\n"
+        "print('full', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code]
+    with (
+        os.fdopen(reader, "rb", buffering=0) as source,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writer) as process,
+    ):
+        os.close(writer)
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"full\n"
+        received = source.read(1 << 20)
+        process.stdin.close()
+        while chunk := source.read(1 << 20):
+            received += chunk
+    assert received.count(b"x" * 100) == 700

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,32 +24,11 @@ from packregistry.manifests import MANIFEST_TYPE, TITLE
 from packregistry.model import Digest, PackName
 from packregistry.server import sweeper_of
 from packregistry.uploads import UPLOADS
-from tests.factories import make_pack, open_registry, pack_files
+from tests.factories import make_pack, open_registry, pack_files, tarball
 from tests.web import Site, serving
 
 HELLO = PackName("hello")
 ADMIN = {"admin": "a secret"}
-
-
-class Content:
-    """A file to be packed, from bytes."""
-
-    def __init__(self, path: str, data: bytes) -> None:
-        self.path, self.size, self.executable = path, len(data), False
-        self._data = data
-
-    def chunks(self) -> Any:
-        yield self._data
-
-
-def tarball(
-    version: str = "1.0.0", files: Mapping[str, bytes] | None = None, name: str = "hello", **more: Any
-) -> bytes:
-    """The archive of a pack."""
-    out = io.BytesIO()
-    contents = pack_files(name, version, files, **more)
-    archive.pack([Content(path, data) for path, data in contents.items()], f"{name}-{version}", out)
-    return out.getvalue()
 
 
 class Pusher:

@@ -18,9 +18,9 @@ import pytest
 
 from packregistry import archive
 from packregistry.model import PackRecord
-from tests.factories import make_pack, pack_files
+from tests.factories import MemoryFile, make_pack, pack_files
 from tests.process import DEADLINE, Answer, Server, run, serving
-from tests.test_publish import Content, manifest
+from tests.test_publish import manifest
 
 pytestmark = [pytest.mark.process, pytest.mark.thorough]
 
@@ -32,7 +32,7 @@ def tarball(name: str = "hello", version: str = "1.0.0", readme: bytes = b"hello
     out = io.BytesIO()
     files = {"README.md": readme, "manifests/noise": b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(noise))}
     contents = pack_files(name, version, files)
-    archive.pack([Content(path, data) for path, data in contents.items()], f"{name}-{version}", out)
+    archive.pack([MemoryFile(path, data) for path, data in contents.items()], f"{name}-{version}", out)
     return out.getvalue()
 
 

@@ -19,6 +19,8 @@ RANKS = {
     "config": 1,
     "reload": 1,
     "metrics": 1,
+    "masking": 1,
+    "linesink": 1,
     "pack": 2,
     "archive": 2,
     "directory": 2,

@@ -24,10 +24,10 @@ from packregistry.errors import (
     StorageUnavailableError,
 )
 from packregistry.model import HistoryEntry, Member, Origin, PackName, Tag
-from packregistry.registry import Registry, utc_now
+from packregistry.registry import DIRECTORY, Registry, utc_now
 from packregistry.storage.filesystem import FilesystemStorage
 from packregistry.storage.journal import Journal
-from tests.factories import PUSHED, incoming, open_registry, pack_files, png, publish, record, release
+from tests.factories import ANN, PUSHED, incoming, open_registry, pack_files, png, publish, record, release
 
 HELLO = PackName("hello")
 HERE, THERE = Origin("directory", "/packs/here"), Origin("directory", "/packs/there")
@@ -167,7 +167,7 @@ async def test_publishing_does_not_block_the_event_loop(registry: Registry, monk
         ready = incoming(pack_files(), staged)
         with blockbuster_ctx() as blockbuster:
             blockbuster.functions["os.stat"].can_block_in("packregistry/storage/journal.py", {"has_news"})
-            await registry.publish(ready, origin=PUSHED, user="ann")
+            await registry.publish(ready, origin=PUSHED, by=ANN)
     assert threads
     assert threading.main_thread() not in threads
 
@@ -179,10 +179,10 @@ async def test_every_change_is_a_history_entry(tmp_path: Path) -> None:
     times = iter(["t1", "t2", "t3", "t4"])
     registry = Registry(FilesystemStorage(tmp_path), now=lambda: next(times))
     await registry.open()
-    first = await publish(registry, origin=HERE, user="directory")
-    second = await publish(registry, origin=HERE, user="directory", files=OTHER_FILES, message="why")
-    await publish(registry, origin=HERE, user="directory", files=OTHER_FILES)
-    await registry.withdraw(HELLO, [ONE], user="ann", message="gone")
+    first = await publish(registry, origin=HERE, by=DIRECTORY)
+    second = await publish(registry, origin=HERE, by=DIRECTORY, files=OTHER_FILES, message="why")
+    await publish(registry, origin=HERE, by=DIRECTORY, files=OTHER_FILES)
+    await registry.withdraw(HELLO, [ONE], by=ANN, message="gone")
     one, two = first.release.archive.digest, second.release.archive.digest
     assert history(registry) == [
         HistoryEntry(1, "t1", "directory", "publish", ONE, None, one),
@@ -202,7 +202,7 @@ def test_times_are_utc_to_the_millisecond() -> None:
 async def test_a_withdrawn_release_is_gone_with_its_tags(registry: Registry) -> None:
     await publish(registry, version="1.0.0")
     await publish(registry, version="2.0.0")
-    await registry.withdraw(HELLO, [TWO], user="ann")
+    await registry.withdraw(HELLO, [TWO], by=ANN)
     assert list(registry.pack(HELLO).tags) == ["1.0.0", "1.0.x", "1.x"]
     assert registry.find(HELLO, TWO) is None
 
@@ -212,13 +212,13 @@ async def test_added_tags_go_with_what_they_stand_for(registry: Registry) -> Non
     _, state = await registry.storage.read_record(HELLO)
     tags = {"stable": "1.0.0", "edge": "2.0.0"}
     await registry.storage.write_record(record("hello", one.release, two.release, tags=tags), state)
-    await registry.withdraw(HELLO, [ONE], user="ann")
+    await registry.withdraw(HELLO, [ONE], by=ANN)
     assert registry.pack(HELLO).record.tags == {"edge": "2.0.0"}
 
 
 async def test_a_pack_without_releases_is_unknown_and_keeps_its_history(registry: Registry) -> None:
     await publish(registry)
-    await registry.withdraw(HELLO, [ONE], user="ann")
+    await registry.withdraw(HELLO, [ONE], by=ANN)
     assert registry.names() == []
     assert registry.packs() == []
     with pytest.raises(NameUnknownError, match="no pack is called hello"):
@@ -231,19 +231,19 @@ async def test_a_pack_without_releases_is_unknown_and_keeps_its_history(registry
 @pytest.mark.parametrize("tags", [[], [TWO], [Tag("1.x")]], ids=["none", "unknown", "a parent"])
 async def test_withdrawing_what_is_not_there_changes_nothing(registry: Registry, tags: list[Tag]) -> None:
     await publish(registry)
-    await registry.withdraw(HELLO, tags, user="ann")
+    await registry.withdraw(HELLO, tags, by=ANN)
     assert len(history(registry)) == 1
     assert registry.names() == ["hello"]
 
 
 async def test_a_tag_named_twice_is_withdrawn_once(registry: Registry) -> None:
     await publish(registry)
-    await registry.withdraw(HELLO, [ONE, ONE], user="ann")
+    await registry.withdraw(HELLO, [ONE, ONE], by=ANN)
     assert [entry.action for entry in history(registry)] == ["publish", "withdraw"]
 
 
 async def test_withdrawing_from_an_unknown_pack_makes_no_record(registry: Registry, tmp_path: Path) -> None:
-    await registry.withdraw(HELLO, [ONE], user="ann")
+    await registry.withdraw(HELLO, [ONE], by=ANN)
     assert not (tmp_path / "data" / "packs" / "hello.json").exists()
 
 
@@ -324,7 +324,7 @@ async def test_a_publication_is_seen_by_the_next_look_of_another_registry(regist
     assert other.names() == []
     await other.refresh()
     assert other.pack(HELLO).release(ONE) == published.release
-    await other.withdraw(HELLO, [ONE], user="ann")
+    await other.withdraw(HELLO, [ONE], by=ANN)
     await registry.refresh()
     assert registry.names() == []
 

@@ -9,9 +9,9 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packregistry.auth import Access
 from packregistry.errors import ParameterInvalidError, PathUnknownError, RegistryError, UnsupportedError
 from packregistry.web.call import Call
+from packregistry.web.guard import Access
 from packregistry.web.router import Route, Router
 
 

@@ -28,7 +28,7 @@ from packregistry.registry import Registry
 from packregistry.sightings import Sighting, Sightings
 from packregistry.sources import Outcome, Sources, claims
 from packregistry.storage.filesystem import FilesystemStorage
-from tests.factories import make_pack, publish
+from tests.factories import ANN, make_pack, publish
 
 SETTLE = 60.0
 LATER = 1e6
@@ -303,13 +303,13 @@ class TestFollowing:
         await site.look()
         shutil.rmtree(packs / "hello-1.0.0")
         assert (await site.look()).unsettled
-        await site.registry.withdraw(HELLO, [Tag("1.0.0")], user="ann")
+        await site.registry.withdraw(HELLO, [Tag("1.0.0")], by=ANN)
         assert await site.look() == Outcome(0, 0, unsettled=False)
 
     async def test_a_release_that_vanished_from_the_registry_is_published_again(self, site: Site, packs: Path) -> None:
         make_pack(packs)
         await site.look()
-        await site.registry.withdraw(HELLO, [Tag("1.0.0")], user="ann")
+        await site.registry.withdraw(HELLO, [Tag("1.0.0")], by=ANN)
         assert await site.look() == Outcome(1, 0, unsettled=False)
         assert site.releases() == {"hello:1.0.0": "hello-1.0.0"}
 
@@ -332,7 +332,7 @@ class TestFollowing:
         make_pack(site.roots[0])
         await site.look()
         await other.refresh()
-        await other.withdraw(HELLO, [Tag("1.0.0")], user="ann")
+        await other.withdraw(HELLO, [Tag("1.0.0")], by=ANN)
         assert (await site.look()).published == 1
         await other.close()
 
@@ -708,7 +708,7 @@ class TestPushed:
         await publish(site.registry, files={"README.md": b"pushed"})
         make_pack(packs)
         await site.look()
-        await site.registry.withdraw(HELLO, [Tag("1.0.0")], user="ann")
+        await site.registry.withdraw(HELLO, [Tag("1.0.0")], by=ANN)
         assert await site.look() == Outcome(1, 0, unsettled=False)
         assert site.releases() == {"hello:1.0.0": "hello-1.0.0"}
         assert site.problems() == {}
@@ -717,7 +717,7 @@ class TestPushed:
         await publish(site.registry, files={"README.md": b"pushed"})
         make_pack(packs)
         await site.look()
-        await site.registry.withdraw(HELLO, [Tag("1.0.0")], user="ann")
+        await site.registry.withdraw(HELLO, [Tag("1.0.0")], by=ANN)
         await publish(site.registry)
         assert await site.look() == Outcome(0, 0, unsettled=False)
         assert site.problems() == {}
@@ -728,7 +728,7 @@ class TestPushed:
     ) -> None:
         make_pack(packs)
         await site.look()
-        await site.registry.withdraw(HELLO, [Tag("1.0.0")], user="ann")
+        await site.registry.withdraw(HELLO, [Tag("1.0.0")], by=ANN)
         await publish(site.registry, files={"README.md": b"pushed"})
         await site.look()
         assert list(site.problems()) == ["hello-1.0.0"]
@@ -1134,7 +1134,7 @@ class Machine:
                 await publish(self.site.registry, version=version, files={"README.md": readme})
 
     async def withdraw(self, version: str) -> None:
-        await self.site.registry.withdraw(HELLO, [Tag(version)], user="ann")
+        await self.site.registry.withdraw(HELLO, [Tag(version)], by=ANN)
         self.model.releases.pop(version, None)
 
     async def restart(self) -> None:

@@ -21,12 +21,14 @@ import bcrypt
 from aiohttp import web
 from multidict import CIMultiDict
 
-from packregistry.auth import Authenticator, BasicAuthenticator, OpenAuthenticator
-from packregistry.auth.htpasswd import HtpasswdFile
-from packregistry.config import Config
+from packregistry.audit import Audit
+from packregistry.config import Config, Htpasswd
+from packregistry.metrics import Metrics
 from packregistry.registry import Registry
 from packregistry.web.accesslog import AccessLog, logger_class
 from packregistry.web.app import create_app
+from packregistry.web.listener import Runner
+from packregistry.web.security import Security, secured
 from tests.factories import open_registry
 
 DEADLINE = 10
@@ -84,7 +86,7 @@ class Connection:
     async def answer(self, method: str = "GET") -> Answer:
         """Read one response to its end."""
         status, headers, raw = await self.head()
-        empty = method == "HEAD" or status == 304 or status < 200
+        empty = method == "HEAD" or status in {204, 304} or status < 200
         body = b"" if empty else await self.reader.readexactly(int(headers["Content-Length"]))
         return Answer(status, headers, body, raw)
 
@@ -112,6 +114,7 @@ class Site:
     address: tuple[str, int]
     log: io.StringIO
     access: AccessLog
+    security: Security
     tls: ssl.SSLContext | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -188,16 +191,17 @@ def _hashed(password: str) -> bytes:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4))
 
 
-async def _authenticator(data: Path, users: Mapping[str, str], stack: AsyncExitStack) -> Authenticator:
-    if not users:
-        return OpenAuthenticator()
-    file = data.parent / f"{data.name}-users"
-    file.write_bytes(b"".join(b"%s:%s\n" % (name.encode(), _hashed(word)) for name, word in users.items()))
-    users_file = HtpasswdFile(file)
-    await asyncio.to_thread(users_file.load)
-    basic_authenticator = BasicAuthenticator(users_file, "the realm", workers=2)
-    stack.callback(basic_authenticator.close)
-    return basic_authenticator
+def users_file(path: Path, users: Mapping[str, str]) -> Path:
+    """An htpasswd file of users by name, with their passwords."""
+    path.write_bytes(b"".join(b"%s:%s\n" % (name.encode(), _hashed(word)) for name, word in users.items()))
+    return path
+
+
+def with_users(config: Config, path: Path) -> Config:
+    """The configuration with users from a file."""
+    return dataclasses.replace(
+        config, auth=dataclasses.replace(config.auth, mode="htpasswd", htpasswd=Htpasswd("the realm", path))
+    )
 
 
 @asynccontextmanager
@@ -209,6 +213,7 @@ async def serving(
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
     stall: float = DEADLINE,
     as_json: bool = False,
+    audit: Audit | None = None,
 ) -> AsyncIterator[Site]:
     """Serve the packs below `roots` from the data directory `data`.
 
@@ -217,15 +222,16 @@ async def serving(
     """
     used = config or Config()
     if users:
-        used = dataclasses.replace(used, auth=dataclasses.replace(used.auth, mode="htpasswd"))
+        used = with_users(used, users_file(data.parent / f"{data.name}-users", users))
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(open_registry(data, *roots))
-        authenticator = await _authenticator(data, users or {}, stack)
+        security = await secured(used, registry.storage.local, Metrics(), audit)
+        stack.callback(security.authenticator.close)
         log = io.StringIO()
         access = AccessLog(log, as_json=as_json, fields=used.log.fields)
         stack.callback(access.flush)
-        runner = web.AppRunner(
-            create_app(used, registry, authenticator, stall=stall),
+        runner = Runner(
+            create_app(used, registry, security, stall=stall),
             access_log=logging.getLogger("packregistry.server"),
             access_log_class=logger_class(access),
             auto_decompress=False,
@@ -237,4 +243,4 @@ async def serving(
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls[0] if tls else None).start()
         host, port = runner.addresses[0][:2]
         headers = basic(*next(iter(users.items()))) if users else {}
-        yield Site(registry, (host, port), log, access, tls[1] if tls else None, headers)
+        yield Site(registry, (host, port), log, access, security, tls[1] if tls else None, headers)

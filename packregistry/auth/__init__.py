@@ -4,6 +4,7 @@
     policy        from a principal and a pack to rights: presets, or a policy file
     htpasswd      the users file, read and checked; usersfile edits it
     tokens        the file of tokens
+    replacing     files that several processes rewrite
     certificates  users by their client certificates
     throttle      who has failed too often
     credentials   the authenticator: from an `Authorization` header to a principal

@@ -1,230 +1,372 @@
-"""Who asks, and how that is proven: principals, and the authenticators that turn an `Authorization` header into one.
+"""The authenticator: from an `Authorization` header to the principal whose password or token is in it.
 
-Nothing here knows HTTP beyond the text of that header. An authenticator belongs to one event loop. Callers ask
-`remembered` first, which answers in microseconds for whoever was verified before, and `verify` when it gives nothing:
+A password is looked at by the first of these that applies, and never more than once for the same purpose:
 
-    principal = authenticator.remembered(header) or await authenticator.verify(header, address)
+    remembered   a header that was good in the last five minutes, if the user's stored hash is still the same
+    throttled    too many failures from this address as this user: not looked at, unless familiar
+    refused      the same wrong password as in the last five seconds
+    busy         too many wait, of this address or of all: not looked at
+    hashed       in a thread; equal credentials share one check
+
+A token takes no hashing. It is remembered too, as long as the file of tokens stays the same: finding one in there costs
+more than all else that a small request takes to be let in.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import enum
-import hmac
+import datetime as dt
 import logging
+import math
 import os
 import re
-import secrets
 import time
-from collections import OrderedDict
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import NamedTuple
 
-from packregistry.auth import Principal
-from packregistry.auth.htpasswd import decoded
+from packregistry.auth import ANONYMOUS, Method, Principal
+from packregistry.auth.header import Given, challenge, parsed
+from packregistry.auth.htpasswd import PASSWORD_MAX, HtpasswdFile, Users, decoded
+from packregistry.auth.memory import Memory, Seal
+from packregistry.auth.throttle import Pair, Throttle, network_of
+from packregistry.auth.tokens import TokenFile
 from packregistry.errors import TooManyRequestsError, UnauthorizedError
+from packregistry.masking import masked
 from packregistry.model import shown
+from packregistry.reload import ReloadError, fingerprint
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+# What reads these lines knows this name, whichever module they come from.
+logger = logging.getLogger("packregistry.auth")
 
-    from packregistry.auth.htpasswd import HtpasswdFile, Users
-
-logger = logging.getLogger(__name__)
-
-HEADER_MAX = 8192
-LOOK_SECONDS = 1.0  # how often the users file is looked at
 REMEMBERED_MAX = 4096
 REMEMBERED_SECONDS = 300.0
+TOKEN_SECONDS = 60.0  # after which a token is looked up again, and its use is noted
+FAMILIAR_MAX = 4096
+FAMILIAR_SECONDS = 86400.0
+REFUSED_MAX = 4096
 REFUSED_SECONDS = 5.0
 WAITING_MAX = 64
+WAITING_PER_ADDRESS = 16
+READINGS_MAX = 3  # of a file of tokens that changes all the time, for one request
 
 _ADDRESS = re.compile(r"[0-9A-Za-z.:%_-]+", re.ASCII)
+_ANY_TOKEN = b":token"  # in place of a user; none is called so, as a user name has no colon
 
-V = TypeVar("V")
+_UNREADABLE = ("the Authorization header cannot be read", "send Basic base64(user:password), or Bearer and a token")
+_WRONG_PASSWORD = ("the user name or the password is wrong", "check both")
+_WRONG_TOKEN = ("the token is not valid", "it may have expired or been revoked: use another")
 
 
-class BasicAuthenticator:
-    """HTTP Basic against an htpasswd file.
+class _Known(NamedTuple):
+    """Credentials that were good against the hash `stored` of `user`; `subject` stands for the user in the throttle."""
 
-    A password is hashed once: what came of it is remembered under an HMAC (with a key of this process) of the stored
-    hash, the user and the password. A user who is removed or whose hash changes is therefore forgotten by
-    construction, and passwords are not kept. Hashing runs in `workers` threads; whoever is remembered never waits for
-    them. Changes of the file are noticed `LOOK_SECONDS` after the last look.
+    user: bytes
+    stored: bytes
+    subject: bytes
+    principal: Principal
+
+
+class _KnownToken(NamedTuple):
+    """A token that is valid until the clock says `until`, if its file still looks as it did."""
+
+    principal: Principal
+    file: tuple[int, ...]
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A user name and a password from somewhere, on their way to being checked by `users`, whose hash is `stored`.
+
+    `header` stands for the text they came in, `identity` for both and the hash, `familiar` for that and the network.
+    """
+
+    given: Given
+    principal: Principal
+    address: str
+    network: str
+    pair: Pair
+    users: Users
+    stored: bytes | None
+    header: bytes
+    identity: bytes
+    familiar: bytes
+
+
+class CredentialAuthenticator:
+    """HTTP Basic against an htpasswd file, and tokens: as Bearer, as a password with any user name, or as a user name.
+
+    A password is hashed once: that it was right is remembered by the header's text, as a keyed digest beside the hash
+    that it was checked against. A user who is removed or whose hash changes is therefore forgotten by construction, and
+    passwords are not kept. Hashing runs in `workers` threads; whoever is remembered never waits for them.
+
+    Whoever fails too often from an address has to wait (`auth.throttle`). That locks nobody else out: other addresses
+    are not affected, nor are credentials that were good from the same address in the last 24 hours. Somebody who
+    guesses learns nothing from those: as long as a user is guessed at, what is remembered counts only where the
+    address does not have to wait, or is one that the same credentials were good from.
+
+    A password that begins with `masking.TOKEN_PREFIX` is always a token: no user can have such a one.
 
     Args:
-        file: the users; either loaded, or `refresh` must be awaited once, which raises `UsersFileError`.
+        users: the users, of whom `users.users` are in force at any time; somebody else loads them.
         realm: what a browser shows when it asks for the password.
+        tokens: the tokens. A change of their file is seen with the next token that is used, so that one revoked by
+            another process is void at once. Its `load` is called in a thread, beside whoever else loads it.
+        observe: told the method and what came of it: `remembered`, `verified`, `failed`, `throttled`, `busy`.
         workers: how many passwords are hashed at a time; the number of cores if not given.
         clock: seconds that only grow.
+        now: the time, in UTC.
     """
 
     def __init__(
         self,
-        file: HtpasswdFile,
+        users: HtpasswdFile,
         realm: str,
         *,
+        tokens: TokenFile | None = None,
+        observe: Callable[[str, str], None] = lambda _method, _result: None,
         workers: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
-        self.challenge = f"Basic realm={_quoted(realm)}"
-        self._file = file
-        self._users = file.users
+        self.challenge = challenge(realm)
+        self._file = users
+        self._tokens = tokens
+        self._observe = observe
         self._clock = clock
-        self._next_look = clock()
-        self._stale = False
-        self._loading: asyncio.Task[Users] | None = None
-        self._key = secrets.token_bytes(32)
-        self._good: _Memory[Principal] = _Memory(REMEMBERED_MAX, REMEMBERED_SECONDS, clock)
-        self._bad: _Memory[bool] = _Memory(REMEMBERED_MAX, REFUSED_SECONDS, clock)
+        self._now = now
+        self._seal = Seal()
+        self._known: Memory[_Known] = Memory(REMEMBERED_MAX, REMEMBERED_SECONDS, clock)
+        # By themselves: a token comes with as many user names as its holder likes, and pushes no user out.
+        self._known_tokens: Memory[_KnownToken] = Memory(REMEMBERED_MAX, TOKEN_SECONDS, clock)
+        self._familiar: Memory[bool] = Memory(FAMILIAR_MAX, FAMILIAR_SECONDS, clock)
+        self._refused: Memory[bool] = Memory(REFUSED_MAX, REFUSED_SECONDS, clock)
+        self._throttle = Throttle(clock)
         self._workers = workers or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="password")
         self._checks: dict[bytes, asyncio.Future[bool]] = {}
+        self._waiting: Counter[str] = Counter()
+        self._read: tuple[int, ...] = ()
+        self._reading: asyncio.Future[tuple[int, ...]] | None = None
 
     def remembered(self, authorization: str | None, /) -> Principal | None:
-        """Return the principal if these credentials were verified before and the users file has not changed since.
+        """Return the principal if these credentials are known to be good, and `ANONYMOUS` for none. Never raises.
 
-        Looks at the file (one `stat`) if the last look is `LOOK_SECONDS` old.
-        """
-        self._look()
-        if self._stale:
-            return None
-        credentials = _basic(authorization)
-        return self._good.get(self._identity(*credentials)) if credentials else None
-
-    async def verify(self, authorization: str | None, address: str, /) -> Principal:
-        """Return the principal; rereads the users file first if it has changed.
-
-        Raises `UnauthorizedError`, after a line in the log unless there were no credentials at all, and
-        `TooManyRequestsError` if more than `WAITING_MAX` passwords wait to be hashed.
+        A token takes one `stat` of the file of tokens. Somebody at whom others guess has to be asked for by `verify`.
         """
         if authorization is None:
-            raise self._unauthorized("credentials are required", "send a user name and password")
-        self._look()
-        if self._stale:
-            await self.refresh()
-        credentials = _basic(authorization)
-        if credentials is None:
-            _log_failure(b"", address, "malformed-header")
-            raise self._unauthorized("the Authorization header cannot be read", "send Basic base64(user:password)")
-        user, password = credentials
-        identity = self._identity(user, password)
-        principal = self._good.get(identity)
-        if principal is None and not self._bad.get(identity) and await self._check(identity, user, password):
-            principal = Principal(decoded(user), "basic")
-        if principal is None:
-            _log_failure(user, address, "unknown-user" if self._users.stored(user) is None else "wrong-password")
-            raise self._unauthorized("the user name or the password is wrong", "check both")
-        return principal
+            return ANONYMOUS
+        header = self._sealed(authorization)
+        known = self._lookup(header)
+        if known is None:
+            return self._lookup_token(header)
+        if self._throttle.is_contested(known.subject):
+            return None
+        self._observe("basic", "remembered")
+        return known.principal
 
-    async def refresh(self) -> None:
-        """Read the users file in a thread; concurrent calls share one reading.
+    async def verify(self, authorization: str | None, address: str, /) -> Principal:
+        """Return the principal, `ANONYMOUS` without credentials. Each refusal is a line in the log.
 
-        A file that cannot be used leaves the users as they are; raises `UsersFileError` if there have never been any.
+        Raises `UnauthorizedError`, and `TooManyRequestsError` if the client has failed too often, or too many passwords
+        wait to be hashed.
         """
-        if self._loading is None:
-            self._loading = asyncio.create_task(asyncio.to_thread(self._file.load))
-            self._loading.add_done_callback(self._loaded)
-        # Shielded here and below: others wait for the same result.
-        await asyncio.shield(self._loading)
+        if authorization is None:
+            return ANONYMOUS
+        given = parsed(authorization)
+        if given is None:
+            raise self._unauthorized("none", b"", address, "malformed-header", _UNREADABLE)
+        if given.secret is not None:
+            return await self._token(authorization, given.secret, given.user, address)
+        return await self._password(authorization, given, address)
 
     def close(self) -> None:
         """Let the hashing threads go; checks that have not begun are cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _look(self) -> None:
-        now = self._clock()
-        if now >= self._next_look:
-            self._next_look = now + LOOK_SECONDS
-            self._stale = self._stale or self._file.changed()
+    def _lookup(self, header: bytes) -> _Known | None:
+        known = self._known.get(header)
+        return known if known is not None and self._file.users.stored(known.user) == known.stored else None
 
-    def _loaded(self, task: asyncio.Task[Users]) -> None:
-        self._loading = None
-        if not task.cancelled() and task.exception() is None:
-            self._users = task.result()
-            self._stale = False
+    def _lookup_token(self, header: bytes) -> Principal | None:
+        known = self._known_tokens.get(header)
+        if known is None or self._tokens is None or self._clock() >= known.until:
+            return None
+        if fingerprint(self._tokens.path) != known.file:
+            return None
+        self._observe("token", "remembered")
+        return known.principal
 
-    def _identity(self, user: bytes, password: bytes) -> bytes:
-        """Return what stands for these credentials; another one when the stored hash of the user changes."""
-        stored = self._users.stored(user) or b""
-        return hmac.digest(self._key, b"\0".join((stored, user, password)), "sha256")
+    async def _password(self, authorization: str, given: Given, address: str) -> Principal:
+        attempt = self._attempt(authorization, given, address)
+        if attempt.identity not in self._checks:
+            self._hold_back(attempt)
+            if self._lookup(attempt.header) is not None:
+                self._familiar.put(attempt.familiar, True)
+                self._observe("basic", "remembered")
+                return attempt.principal
+        # Nobody guesses with what cannot be a password, and it costs nothing: to count it would let anybody push what
+        # is known of others out of the throttle.
+        if not given.password or b"\0" in given.password or len(given.password) > PASSWORD_MAX:
+            raise self._wrong(attempt)
+        is_right = await self._is_right(attempt)
+        if self._file.users.stored(given.user) != attempt.stored:
+            return await self.verify(authorization, address)
+        if not is_right:
+            self._throttle.failed(attempt.pair)
+            raise self._wrong(attempt)
+        self._throttle.succeeded(attempt.pair)
+        self._familiar.put(attempt.familiar, True)
+        self._observe("basic", "verified")
+        return attempt.principal
 
-    async def _check(self, identity: bytes, user: bytes, password: bytes) -> bool:
-        check = self._checks.get(identity)
+    def _attempt(self, authorization: str, given: Given, address: str) -> _Attempt:
+        users, network = self._file.users, network_of(address)
+        stored = users.stored(given.user)
+        # A hash has no NUL and a user name no colon, so that no two identities are written the same.
+        identity = self._seal(b"%b\0%b:%b" % (stored or b"", given.user, given.password))
+        return _Attempt(
+            given=given,
+            principal=Principal(decoded(given.user), "basic"),
+            address=address,
+            network=network,
+            pair=self._throttle.pair(network, given.user),
+            users=users,
+            stored=stored,
+            header=self._sealed(authorization),
+            identity=identity,
+            familiar=self._seal(identity + _bytes(network)),
+        )
+
+    def _hold_back(self, attempt: _Attempt) -> None:
+        wait = self._throttle.wait(attempt.pair)
+        if wait and not self._familiar.get(attempt.familiar):
+            raise self._throttled("basic", attempt.given.user, attempt.address, wait)
+
+    async def _is_right(self, attempt: _Attempt) -> bool:
+        check = self._checks.get(attempt.identity)
         if check is None:
-            if len(self._checks) >= self._workers + WAITING_MAX:
-                raise TooManyRequestsError(
-                    "too many passwords are being checked", remedy="try again", headers={"Retry-After": "1"}
-                )
-            loop = asyncio.get_running_loop()
-            check = loop.run_in_executor(self._pool, self._users.verify, user, password)
-            self._checks[identity] = check
-            principal = Principal(decoded(user), "basic")
-            check.add_done_callback(lambda done: self._checked(identity, principal, done))
+            is_refused = self._refused.get(attempt.identity)
+            if not is_refused:
+                self._make_sure_of_room(attempt)
+            self._throttle.begin(attempt.pair)
+            if is_refused:
+                return False
+            check = self._begin(attempt)
+        # Shielded, because others wait for the same check.
         return await asyncio.shield(check)
 
-    def _checked(self, identity: bytes, principal: Principal, check: asyncio.Future[bool]) -> None:
-        del self._checks[identity]
+    def _make_sure_of_room(self, attempt: _Attempt) -> None:
+        if len(self._checks) < self._workers + WAITING_MAX and self._waiting[attempt.network] < WAITING_PER_ADDRESS:
+            return
+        self._note("basic", "busy", attempt.given.user, attempt.address, "busy")
+        raise _too_many("too many passwords are being checked", 1)
+
+    def _begin(self, attempt: _Attempt) -> asyncio.Future[bool]:
+        given = attempt.given
+        check = asyncio.get_running_loop().run_in_executor(self._pool, attempt.users.verify, given.user, given.password)
+        self._checks[attempt.identity] = check
+        self._waiting[attempt.network] += 1
+        check.add_done_callback(lambda done: self._ended(attempt, done))
+        return check
+
+    def _ended(self, attempt: _Attempt, check: asyncio.Future[bool]) -> None:
+        del self._checks[attempt.identity]
+        self._waiting[attempt.network] -= 1
+        if not self._waiting[attempt.network]:
+            del self._waiting[attempt.network]
         if check.cancelled() or check.exception() is not None:
             return  # those who wait get it
         if check.result():
-            self._good.put(identity, principal)
+            known = _Known(attempt.given.user, attempt.stored or b"", attempt.pair.subject, attempt.principal)
+            self._known.put(attempt.header, known)
         else:
-            self._bad.put(identity, True)
+            self._refused.put(attempt.identity, True)
 
-    def _unauthorized(self, message: str, remedy: str) -> UnauthorizedError:
-        return UnauthorizedError(message, remedy=remedy, headers={"WWW-Authenticate": self.challenge})
+    async def _token(self, authorization: str, secret: str, user: bytes, address: str) -> Principal:
+        state = "unknown"
+        if self._tokens is not None:
+            file = await self._reread(self._tokens)
+            token, now = self._tokens.find(secret), self._now()
+            if token is not None:
+                state, user = token.state(now), token.principal.name.encode()
+                if state == "valid":
+                    left = TOKEN_SECONDS if token.expires is None else (token.expires - now).total_seconds()
+                    until = self._clock() + min(left, TOKEN_SECONDS)
+                    self._known_tokens.put(self._sealed(authorization), _KnownToken(token.principal, file, until))
+                    self._tokens.note_use(token, now)
+                    self._observe("token", "verified")
+                    return token.principal
+        pair = self._throttle.pair(network_of(address), _ANY_TOKEN)
+        wait = self._throttle.wait(pair)
+        if wait:
+            raise self._throttled("token", user, address, wait)
+        self._throttle.begin(pair)
+        self._throttle.failed(pair)
+        raise self._unauthorized("token", user, address, f"{state}-token", _WRONG_TOKEN)
+
+    async def _reread(self, tokens: TokenFile) -> tuple[int, ...]:
+        """Read the file until the tokens are those in it; return what it looked like then, `()` if that cannot be.
+
+        Those who ask at the same time share a reading.
+        """
+        # Not by `tokens.changed`, which may say no to us while somebody else's thread still reads.
+        for _ in range(READINGS_MAX):
+            if fingerprint(tokens.path) == self._read:
+                return self._read
+            if self._reading is None:
+                self._reading = asyncio.get_running_loop().run_in_executor(None, _load, tokens)
+                self._reading.add_done_callback(self._has_read)
+            if not await asyncio.shield(self._reading):
+                break
+        return ()
+
+    def _has_read(self, reading: asyncio.Future[tuple[int, ...]]) -> None:
+        self._reading = None
+        if not reading.cancelled() and reading.exception() is None:
+            self._read = reading.result()
+
+    def _wrong(self, attempt: _Attempt) -> UnauthorizedError:
+        reason = "unknown-user" if attempt.stored is None else "wrong-password"
+        return self._unauthorized("basic", attempt.given.user, attempt.address, reason, _WRONG_PASSWORD)
+
+    def _unauthorized(
+        self, method: Method, user: bytes, address: str, reason: str, text: tuple[str, str]
+    ) -> UnauthorizedError:
+        self._note(method, "failed", user, address, reason)
+        return UnauthorizedError(text[0], remedy=text[1], headers={"WWW-Authenticate": self.challenge})
+
+    def _throttled(self, method: Method, user: bytes, address: str, wait: float) -> TooManyRequestsError:
+        self._note(method, "throttled", user, address, "throttled")
+        return _too_many("there were too many failed attempts", math.ceil(wait))
+
+    def _note(self, method: Method, result: str, user: bytes, address: str, reason: str) -> None:
+        """Write the line that fail2ban and its like look for; nothing a client sends can end or imitate its fields."""
+        name = shown(masked(decoded(user)))
+        where = address if _ADDRESS.fullmatch(address) else shown(address)
+        logger.warning("authentication failed user=%s address=%s reason=%s", name, where, reason)
+        self._observe(method, result)
+
+    def _sealed(self, text: str) -> bytes:
+        return self._seal(_bytes(text))
 
 
-class _Memory(Generic[V]):
-    """At most `size` values; the one asked for longest ago goes first, and each goes `ttl` seconds after its last use.
-
-    Using a value may extend its life because it is true for ever: its key holds all that it depends on.
-    """
-
-    def __init__(self, size: int, ttl: float, clock: Callable[[], float]) -> None:
-        self._size = size
-        self._ttl = ttl
-        self._clock = clock
-        self._entries: OrderedDict[bytes, tuple[float, V]] = OrderedDict()
-
-    def get(self, key: bytes) -> V | None:
-        entry = self._entries.pop(key, None)
-        if entry is None or entry[0] <= self._clock():
-            return None
-        self.put(key, entry[1])
-        return entry[1]
-
-    def put(self, key: bytes, value: V) -> None:
-        self._entries[key] = (self._clock() + self._ttl, value)
-        if len(self._entries) > self._size:
-            self._entries.popitem(last=False)
-
-
-def _basic(authorization: str | None) -> tuple[bytes, bytes] | None:
-    """Return user and password of a Basic header (RFC 7617), or nothing if it is not exactly one."""
-    if authorization is None or len(authorization) > HEADER_MAX or not authorization.isascii():
-        return None
-    scheme, _, token = authorization.strip(" \t").partition(" ")
-    if scheme.lower() != "basic":
-        return None
+def _load(tokens: TokenFile) -> tuple[int, ...]:
+    """Return what the file looked like, or `()` if it cannot be used, which whoever looks after it reports."""
+    file = fingerprint(tokens.path)
     try:
-        user, colon, password = base64.b64decode(token.strip(" "), validate=True).partition(b":")
-    except binascii.Error:
-        return None
-    return (user, password) if colon else None
+        tokens.load()
+    except ReloadError:
+        return ()
+    return file
 
 
-def _quoted(text: str) -> str:
-    """Return `text` as an HTTP quoted-string, with '?' for what may not stand in one."""
-    safe = "".join(char if " " <= char <= "~" else "?" for char in text)
-    return '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
-def _log_failure(user: bytes, address: str, reason: str) -> None:
-    """Write the line that fail2ban and its like look for; nothing a client sends can end or imitate its fields."""
-    where = address if _ADDRESS.fullmatch(address) else shown(address)
-    logger.warning("authentication failed user=%s address=%s reason=%s", shown(decoded(user)), where, reason)
+def _too_many(message: str, seconds: int) -> TooManyRequestsError:
+    return TooManyRequestsError(message, remedy=f"try again in {seconds} s", headers={"Retry-After": str(seconds)})

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import re
 import secrets
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from passlib.hash import (  # type: ignore[import-untyped]  # libpass ships neither stubs nor a py.typed marker
     apr_md5_crypt,
@@ -25,21 +27,21 @@ from passlib.hash import (  # type: ignore[import-untyped]  # libpass ships neit
 )
 
 from packregistry.model import shown
+from packregistry.reload import ReloadError, fingerprint
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
 USER_MAX = 255
 PASSWORD_MAX = 4096
+BCRYPT_PASSWORD_MAX = 72  # bytes; what follows them changes nothing
 COST_LOW, COST_HIGH = 8, 12
 COST_UNKNOWN = 10  # the work spent on unknown users when no user has a bcrypt hash
+BOM = b"\xef\xbb\xbf"
 
-_BCRYPT_PASSWORD_MAX = 72
 _BCRYPT_ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_BOM = b"\xef\xbb\xbf"
 _LINES_LOGGED = 20
 _NAMES_LOGGED = 10
 
@@ -84,8 +86,21 @@ _SCHEMES = (
 )
 
 
-class UsersFileError(Exception):
-    """There is no users file to start with; the text names the path and says how to make one."""
+class UsersFileError(ReloadError):
+    """The users file cannot be used; `str()` names the path, what is wrong with it, and what to do."""
+
+    @classmethod
+    def unusable(cls, path: Path, why: str) -> Self:
+        """Nobody can sign in with the file."""
+        make_one = f"packregistry user add admin --file {shlex.quote(str(path))}"
+        return cls(f"users file {path} {why}: make one with `{make_one}`")
+
+    @classmethod
+    def unreadable(cls, path: Path, error: OSError) -> Self:
+        """The file cannot be read."""
+        if isinstance(error, PermissionError):
+            return cls(f"users file {path} cannot be read ({error.strerror}): let uid {os.geteuid()} read it")
+        return cls.unusable(path, f"cannot be read ({error.strerror})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +112,14 @@ class BadLine:
 
     def __str__(self) -> str:
         return f"line {self.line} {self.reason}"
+
+
+class Kind(NamedTuple):
+    """How a user's password is hashed: `cost` is bcrypt's, 0 for other kinds; `concern` is empty if all is well."""
+
+    name: str
+    cost: int
+    concern: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +139,7 @@ class _Stored:
                 if match is None:
                     raise ValueError(f"has a damaged {scheme.name} hash, or one of a cost that is not accepted")
                 return cls(text, scheme, int(match[1]) if scheme is _BCRYPT else 0)
-        raise ValueError("has no hash of an accepted kind: make it with htpasswd -B")
+        raise ValueError("has no hash of an accepted kind: make it with `packregistry user passwd`")
 
     @classmethod
     def unmatched(cls, cost: int) -> Self:
@@ -128,7 +151,7 @@ class _Stored:
         """Say whether `password` (not empty, no NUL, at most `PASSWORD_MAX` bytes) is the one that was hashed."""
         if self.scheme is _BCRYPT:
             # As Apache and Go's servers do; the bcrypt package raises instead.
-            password = password[:_BCRYPT_PASSWORD_MAX]
+            password = password[:BCRYPT_PASSWORD_MAX]
         return bool(self.scheme.handler.verify(password, self.text.decode("ascii")))
 
     @property
@@ -169,7 +192,7 @@ class Users:
         entries: dict[bytes, _Stored] = {}
         lines: dict[str, int] = {}
         problems: list[BadLine] = []
-        for number, raw in enumerate(data.removeprefix(_BOM).splitlines(), 1):
+        for number, raw in enumerate(data.removeprefix(BOM).splitlines(), 1):
             line = raw.strip()
             if not line or line.startswith(b"#"):
                 continue
@@ -197,6 +220,11 @@ class Users:
         entry = self._entries.get(user)
         return None if entry is None else entry.text
 
+    def kind(self, user: bytes) -> Kind:
+        """Return how the password of `user`, who is one of these, is hashed."""
+        entry = self._entries[user]
+        return Kind(entry.scheme.name, entry.cost, entry.concern)
+
     def verify(self, user: bytes, password: bytes) -> bool:
         """Say whether `password` is the one of `user`; never raises. Takes up to seconds (bcrypt's purpose)."""
         if not password or b"\0" in password or len(password) > PASSWORD_MAX:
@@ -217,7 +245,7 @@ class Users:
             if stored.concern:
                 names.setdefault(stored.concern, []).append(shown(decoded(user)))
         return tuple(
-            f"{concern}: change the password of {_some(names[concern], _NAMES_LOGGED)} with htpasswd -B -C 10"
+            f"{concern}: change the password of {_some(names[concern], _NAMES_LOGGED)} with `packregistry user passwd`"
             for concern in sorted(names)
         )
 
@@ -228,6 +256,14 @@ def decoded(user: bytes) -> str:
         return user.decode()
     except UnicodeDecodeError:
         return user.decode("latin-1")
+
+
+def hashed(password: bytes, cost: int) -> bytes:
+    """Hash a password (1 to `BCRYPT_PASSWORD_MAX` bytes, no NUL) with bcrypt, as Apache writes it (`$2y$`).
+
+    Takes about 70 ms at a `cost` of 10, and twice as long for each one more.
+    """
+    return str(bcrypt.using(rounds=cost, ident="2y").hash(password)).encode("ascii")
 
 
 def _entry(line: bytes) -> tuple[bytes, _Stored]:
@@ -254,58 +290,41 @@ class HtpasswdFile:
     Whatever happens to the file, `users` are those of the last reading that had any. Calls of `load` must not overlap.
     """
 
+    what: Final = "users"
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.users = Users({})
         self._seen: tuple[int, ...] = ()
         self._reported: tuple[int, ...] = ()
 
-    def load(self) -> Users:
-        """Read the file and return the users that are now in force.
+    def load(self) -> None:
+        """Read the file, and put its users in force.
 
-        What is wrong with it is logged once per state of the file. Raises `UsersFileError` if no reading so far had a
-        user.
+        Bad lines, and what an operator should know of good ones, are logged once per state of the file. Raises
+        `UsersFileError` if the file cannot be read or has no user that can sign in.
         """
         # Before reading, so that a change while reading is seen as one afterwards.
-        seen = self._fingerprint()
+        seen = fingerprint(self.path)
         try:
             data = self.path.read_bytes()
         except OSError as error:
             # A file that is there may become readable without looking any different: try again at every look.
             self._seen = seen if len(seen) == 1 else ()
-            return self._keep((*seen, error.errno or 0), f"cannot be read ({error.strerror})")
+            raise UsersFileError.unreadable(self.path, error) from error
         self._seen = seen
         users, problems = Users.parse(data)
         if not users:
             why = f"has no user that can sign in ({problems[0]})" if problems else "has no user"
-            return self._keep(seen, why)
+            raise UsersFileError.unusable(self.path, why)
         if seen != self._reported:
             self._report(users, problems)
         self._reported = seen
         self.users = users
-        return users
 
     def changed(self) -> bool:
         """Say whether the file is another than the one last loaded; costs one `stat`."""
-        return self._fingerprint() != self._seen
-
-    def _fingerprint(self) -> tuple[int, ...]:
-        """Return (device, inode, bytes, mtime in ns), or (errno,) if the file cannot be seen."""
-        try:
-            status = self.path.stat()
-        except OSError as error:
-            return (error.errno or 0,)
-        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-    def _keep(self, state: tuple[int, ...], why: str) -> Users:
-        if not self.users:
-            raise UsersFileError(
-                f"users file {self.path} {why}: make one with `htpasswd -Bbn -C 10 admin PASSWORD > {self.path}`"
-            )
-        if state != self._reported:
-            logger.error("users file %s %s: the users read before (%d) stay in force", self.path, why, len(self.users))
-        self._reported = state
-        return self.users
+        return fingerprint(self.path) != self._seen
 
     def _report(self, users: Users, problems: Sequence[BadLine]) -> None:
         for problem in problems[:_LINES_LOGGED]:

@@ -7,6 +7,9 @@ The commands of a server stand beside those of its clients::
 
     serve                                      one process that serves
     gc                                         one sweep of its data directory
+    user        add, passwd, remove, …         its htpasswd file
+    token       create, list, revoke           its tokens, or those of a registry over the API
+    settings    the server's configuration, for commands that work on its files
     registry    login, logout                  which registry, and who asks
     pack        push, pull, ls, show, tag, …   what is in it
     remote      what the clients' commands share: options, the chosen registry, how they end
@@ -27,6 +30,8 @@ COMMANDS = {
     "gc": ("packregistry.cli.gc", "Remove what nothing needs any more."),
     "registry": ("packregistry.cli.registry", "Log in to a registry, and out."),
     "pack": ("packregistry.cli.pack", "Push, pull, list, check and build packs."),
+    "user": ("packregistry.cli.user", "Add users of a server, and change and remove them."),
+    "token": ("packregistry.cli.token", "Make tokens, list them, revoke them."),
     "version": ("packregistry.cli.version", "Print the version."),
     "completion": ("packregistry.cli.completion", "Print a script that lets a shell complete commands."),
 }

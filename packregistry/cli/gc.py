@@ -12,7 +12,7 @@ import uvloop
 
 from packregistry import config, logs, server
 from packregistry.cli.lazy import HELP
-from packregistry.cli.serve import fail, warn
+from packregistry.cli.output import fail, warn_all
 from packregistry.errors import RegistryError
 from packregistry.registry import Registry
 from packregistry.sweep import Swept
@@ -39,7 +39,7 @@ def command(config_file: Path | None, data: str | None, grace: str | None, dry_r
     try:
         loaded = config.load(config_file, os.environ, flags)
     except config.ConfigError as error:
-        warn(error.warnings)
+        warn_all(error.warnings)
         fail(str(error), 2)
     logs.set_up(replace(loaded.config.log, level="error"))
     if loaded.config.storage.driver == "inmemory":

@@ -7,8 +7,9 @@ control characters.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -53,6 +54,18 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """A line about something that should not be so."""
     note(f"packregistry: warning: {text}")
+
+
+def warn_all(warnings: Iterable[str]) -> None:
+    """Print what is not as it was probably meant."""
+    for warning in warnings:
+        warn(warning)
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """Print why it does not go on, and exit."""
+    note(f"packregistry: {message}")
+    sys.exit(status)
 
 
 def document(value: Any) -> None:

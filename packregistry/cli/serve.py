@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
 import click
 import uvloop
 
 from packregistry import __version__, config, logs, server
+from packregistry.cli.output import fail, warn_all
 from packregistry.errors import RegistryError
 
 SHOWN = 12
@@ -45,8 +44,9 @@ def command(config_file: Path | None, addr: str | None, packs: tuple[str, ...], 
     REGISTRY_AUTH=htpasswd REGISTRY_AUTH_HTPASSWD_PATH=users packregistry serve --addr :5000
     packregistry serve /etc/spectro/config.yml
 
-    SIGTERM and Ctrl-C finish the requests under way and exit with 0; SIGHUP reads the users again. Exit code 1: the
-    address or the data directory cannot be used; 2: the configuration or the command line is wrong.
+    SIGTERM and Ctrl-C finish the requests under way and exit with 0; SIGHUP reads users, tokens, policy and
+    certificates again. Exit code 1: the address or the data directory cannot be used; 2: the configuration, a file it names, or the
+    command line is wrong.
     """
     flags = {
         "http.addr": addr,
@@ -56,10 +56,10 @@ def command(config_file: Path | None, addr: str | None, packs: tuple[str, ...], 
     try:
         loaded = config.load(config_file, os.environ, flags)
     except config.ConfigError as error:
-        warn(error.warnings)
+        warn_all(error.warnings)
         fail(str(error), 2)
     logs.set_up(loaded.config.log)
-    warn(loaded.warnings)
+    warn_all(loaded.warnings)
     try:
         server.check_openness(loaded.config, from_file=config_file is not None)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -108,20 +108,10 @@ def _next_steps(running: server.Running) -> list[str]:
             f"{curl.replace('curl', 'curl -OJ')}/api/v1/packs/{packs[0].name}/versions/{packs[0].latest.tag}/archive"
         )
     lines.append(f"{curl}/api/v1/problems")
+    if running.metrics:
+        lines.append(f"  curl {running.metrics}")
     if running.config.packs.directories:
         lines.append(f"A pack directory put into {running.config.packs.directories[0]} is served a moment later.")
     if running.config.auth.mode == "unset":
         lines.append("Only this machine can connect, and nobody is asked for a password: see README for users.")
     return [*lines, "Ctrl-C stops the server.", ""]
-
-
-def warn(warnings: Iterable[str]) -> None:
-    """Print what is not as it was probably meant."""
-    for warning in warnings:
-        click.echo(f"packregistry: warning: {warning}", err=True)
-
-
-def fail(message: str, status: int) -> NoReturn:
-    """Print why it does not go on, and exit."""
-    click.echo(f"packregistry: {message}", err=True)
-    sys.exit(status)

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 import click
 
 from packregistry import config
-from packregistry.cli.serve import fail, warn
+from packregistry.cli.output import fail, warn_all
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,10 +29,10 @@ def config_option(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def loaded(config_file: Path | None, flags: Mapping[str, object]) -> config.Config:
-    """The configuration that a server started with the same file and variables would have; exits with 2 if it is bad."""
+    """The configuration of a server started with the same file and variables; exits with 2 if it is bad."""
     try:
         found = config.load(config_file, os.environ, flags)
     except config.ConfigError as error:
-        warn(error.warnings)
+        warn_all(error.warnings)
         fail(str(error), 2)
     return found.config

@@ -213,6 +213,20 @@ class Client:
         content: Json = {"tag": tag} | ({} if to is None else {"to": to}) | ({"message": message} if message else {})
         return await self._object("POST", f"/api/v1/packs/{name}/rollback", content=content)
 
+    async def tokens(self) -> list[Json]:
+        """All tokens of the registry, which takes an admin; as `auth.tokens.Token.as_json` has them."""
+        found = await self._object("GET", "/api/v1/tokens")
+        return [item for item in _list(found, "tokens") if isinstance(item, dict)]
+
+    async def create_token(self, name: str, role: str, packs: list[str], expires: str) -> Json:
+        """Make a token; what is returned has its text under `token`, which cannot be had again."""
+        content = {"name": name, "role": role, "packs": packs, "expires": expires}
+        return await self._object("POST", "/api/v1/tokens", content=content)
+
+    async def revoke_token(self, name: str) -> Json:
+        """Let a token be void at once."""
+        return await self._object("DELETE", f"/api/v1/tokens/{quote(name, safe='')}")
+
     async def _describe(self, reference: Reference) -> _Manifest:
         """The manifest of a reference, as far as a pull needs it. Raises `NotARegistryError` for anything else."""
         document, digest = await self.manifest(reference)

@@ -265,7 +265,7 @@ class Http:
         tuple[Network, ...],
         Spec(
             NETWORKS,
-            "addresses or networks of proxies whose X-Forwarded-For, -Proto and -Prefix are believed, such as 10.0.0.0/8",
+            "addresses or networks of proxies whose X-Forwarded-For, -Proto and -Prefix are believed, as 10.0.0.0/8",
         ),
     ] = ()
     headers: Annotated[

@@ -1,12 +1,11 @@
 """One line a request, as text or JSON, where lines of level `info` are logged at all.
 
-Lines are collected and written together, at the latest after `FLUSH_SECONDS`: writing each by itself through `logging`
-costs more than answering the request.
+Lines are collected and written together, at the latest after a moment: writing each by itself through `logging` costs
+more than answering the request. Secrets that a client put into its path or its user name are masked.
 """
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import json
 import logging
@@ -19,16 +18,21 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from packregistry.auth import Principal
+from packregistry.linesink import LineBuffer, in_words
 from packregistry.logs import text_fields
+from packregistry.masking import masked
 from packregistry.model import shown
 from packregistry.web.blob import SENT
-from packregistry.web.linesink import LineSink
+from packregistry.web.proxy import Seen
 
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
+SEEN: web.RequestKey[Seen] = web.RequestKey("seen", Seen)
 BEGUN: web.RequestKey[float] = web.RequestKey("begun", float)
-FLUSH_SECONDS = 0.2
-_FLUSH_LINES = 500
-_PLAIN = re.compile(r"[!#-\[\]-~]+", re.ASCII)
+PLAIN_MAX = 4096
+PLAIN_LENGTH = 256
+_WORD = re.compile(r"[!#-\[\]-~]+", re.ASCII)
+# A line is flat, so that nobody has to look for circles in it.
+_encoded = json.JSONEncoder(check_circular=False).encode
 _log = logging.getLogger(__name__)
 
 
@@ -39,15 +43,15 @@ class AccessLog:
     """
 
     def __init__(self, stream: TextIO, *, as_json: bool, fields: Mapping[str, str]) -> None:
-        self._sink = LineSink(stream)
+        self._buffer = LineBuffer(stream, failed=_complain, dropped=self._dropped)
         self._as_json = as_json
-        self._fields = dict(fields)
+        self._fields = {name: masked(value) for name, value in fields.items()}
         self._text_fields = text_fields(fields)
-        self._lines: list[str] = []
-        self._timer: asyncio.TimerHandle | None = None
         self._second = 0
         self._stamp = ""
-        self._failed = False
+        # What is logged as it is: most requests are for a few paths, and to look twice at one costs more than the rest.
+        self._plain_users: set[str] = set()
+        self._plain_paths: set[str] = set()
 
     def write(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Note one answered request."""
@@ -55,8 +59,13 @@ class AccessLog:
         now = time.perf_counter()
         milliseconds = (now - request.get(BEGUN, now)) * 1000
         principal = request.get(PRINCIPAL)
-        user = principal.name if principal else "-"
-        remote = request.remote or "-"
+        seen = request.get(SEEN)
+        remote = seen.address if seen else self._word(request.remote or "-")
+        user, path = principal.name if principal else "-", request.raw_path
+        if user not in self._plain_users:
+            user = _kept(self._plain_users, user, self._word(user))
+        if path not in self._plain_paths:
+            path = _kept(self._plain_paths, path, self._path(path))
         sent = _sent(request, response)
         if self._as_json:
             entry = {
@@ -67,45 +76,41 @@ class AccessLog:
                 "remote": remote,
                 "user": user,
                 "method": request.method,
-                "path": request.raw_path,
+                "path": path,
                 "status": response.status,
                 "bytes": sent,
                 "milliseconds": round(milliseconds, 2),
             }
-            line = json.dumps(entry)
+            line = _encoded(entry)
         else:
-            path = _escaped(request.raw_path)
             line = (
-                f'{self._time()} INFO access {_word(remote)} {_word(user)} "{request.method} {path}" {response.status}'
+                f'{self._time()} INFO access {remote} {user} "{request.method} {path}" {response.status}'
                 f" {sent} {milliseconds:.2f}ms{self._text_fields}"
             )
-        self._lines.append(line)
-        if len(self._lines) >= _FLUSH_LINES:
-            self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._tick)
+        self._buffer.add(line)
 
     def flush(self) -> None:
         """Write what was collected."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        lines, self._lines = self._lines, []
-        if not lines and not self._sink.is_waiting:
-            return
-        try:
-            self._sink.write(lines)
-            self._failed = False
-        except (OSError, ValueError) as error:
-            # A request is not refused because nobody reads about it.
-            if not self._failed:
-                _log.warning("requests cannot be logged: %s", error)
-            self._failed = True
+        self._buffer.flush()
 
-    def _tick(self) -> None:
-        self.flush()
-        if self._sink.is_waiting:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._tick)
+    def _word(self, text: str) -> str:
+        """A name without secrets; in text it is one word, so that it does not end its field or begin another."""
+        name = masked(text)
+        return name if self._as_json or _WORD.fullmatch(name) else shown(name)
+
+    def _path(self, text: str) -> str:
+        """A path without secrets; in text it is ASCII and has no quotes."""
+        path = masked(text)
+        if self._as_json:
+            return path
+        return path.replace('"', "%22") if path.isascii() and path.isprintable() else shown(path, len(path))[1:-1]
+
+    def _dropped(self, count: int) -> str:
+        message = in_words(count)
+        if not self._as_json:
+            return f"{self._time()} WARNING access {message}{self._text_fields}"
+        level = {"level": "warning", "logger": "packregistry.access"}
+        return _encoded({**self._fields, "time": self._time(), **level, "message": message})
 
     def _time(self) -> str:
         """UTC to the second, formatted once a second."""
@@ -116,14 +121,18 @@ class AccessLog:
         return self._stamp
 
 
-def _word(text: str) -> str:
-    """`text` where it is one plain word, else quoted: no name ends its field or begins another."""
-    return text if _PLAIN.fullmatch(text) else shown(text)
+def _complain(error: Exception) -> None:
+    # A request is not refused because nobody reads about it.
+    _log.warning("requests cannot be logged: %s", error)
 
 
-def _escaped(path: str) -> str:
-    """A path in ASCII, without quotes."""
-    return path.replace('"', "%22") if path.isascii() and path.isprintable() else shown(path, len(path))[1:-1]
+def _kept(plain: set[str], text: str, rendered: str) -> str:
+    """`rendered`. Text that is the same is noted in `plain`, and no other is: there may be a secret in it."""
+    if text == rendered and len(text) <= PLAIN_LENGTH:
+        if len(plain) >= PLAIN_MAX:
+            plain.clear()
+        plain.add(text)
+    return rendered
 
 
 def _sent(request: web.BaseRequest, response: web.StreamResponse) -> int:

@@ -33,7 +33,7 @@ async def index(call: Call) -> web.StreamResponse:
     """Say what this is and where to go on."""
     call.query()
     places = {"packs": "/api/v1/packs", "problems": "/api/v1/problems", "registry": "/v1/", "health": "/health"}
-    return json_response({"name": "packregistry", **places}, indent=2)
+    return json_response({"name": "packregistry", **{key: call.url(path) for key, path in places.items()}}, indent=2)
 
 
 async def packs(call: Call) -> web.StreamResponse:
@@ -42,18 +42,21 @@ async def packs(call: Call) -> web.StreamResponse:
     limit = page_size(query, "limit", default=LIMIT_DEFAULT, least=1, maximum=LIMIT_MAX)
     cursor = query.get("cursor", "")
     wanted = {key: value for key, value in query.items() if key in show.FILTERS}
-    found = show.matching(call.site.registry.packs(), wanted)
+    registry, view = call.site.registry, view_of(call)
+    found = show.matching([registry.pack(name) for name in call.readable(registry.names())], wanted)
     shown_packs, more = page([pack for pack in found if pack.name > cursor], limit)
     following = shown_packs[-1].name if more else None
-    headers = next_link("/api/v1/packs", {**wanted, "limit": limit, "cursor": following}) if following else None
-    document = {"packs": [show.summary(pack) for pack in shown_packs], "total": len(found), "next": following}
+    headers = (
+        next_link(call.url("/api/v1/packs"), {**wanted, "limit": limit, "cursor": following}) if following else None
+    )
+    document = {"packs": [show.summary(view, pack) for pack in shown_packs], "total": len(found), "next": following}
     return json_response(document, headers=headers)
 
 
 async def pack(call: Call) -> web.StreamResponse:
     """A pack with its versions, tags and history."""
     call.query()
-    return json_response(show.overview(call.site.registry.pack(call.name)))
+    return json_response(show.overview(view_of(call), call.site.registry.pack(call.name)))
 
 
 async def version(call: Call) -> web.StreamResponse:
@@ -63,7 +66,8 @@ async def version(call: Call) -> web.StreamResponse:
     blobs = call.site.blobs
     files = {file.title: await blobs.read(file) for file in release.files if file.title != show.LOGO}
     listing = await blobs.read(release.content)
-    return await asyncio.to_thread(lambda: json_response(show.details(found, release, files, listing)))
+    view = view_of(call)
+    return await asyncio.to_thread(lambda: json_response(show.details(view, found, release, files, listing)))
 
 
 async def version_archive(call: Call) -> web.StreamResponse:
@@ -93,26 +97,38 @@ async def version_file(call: Call) -> web.StreamResponse:
 
 
 async def problems(call: Call) -> web.StreamResponse:
-    """What is wrong: with published versions, and with directories that are not published."""
+    """What is wrong with published versions; for an admin also with directories and records that are not served."""
     call.query()
-    registry = call.site.registry
+    registry, is_admin = call.site.registry, call.is_admin
     published = [
-        _entry(found.name, release.tag, release.origin.directory or None, show.problems(release), published=True)
-        for found in registry.packs()
+        _entry(found.name, release.tag, release.origin.directory if is_admin else "", show.problems(release), True)
+        for found in map(registry.pack, call.readable(registry.names()))
         for release in found.releases
         if release.problems
     ]
-    sightings = await asyncio.to_thread(Sightings.load, registry.storage.local / STATE)
+    unserved = await _unserved(call) if is_admin else []
+    return json_response({"problems": [*unserved, *published]})
+
+
+async def _unserved(call: Call) -> list[Json]:
+    """The problems of directories that are not published, and of records that cannot be read."""
+    storage = call.site.registry.storage
+    sightings = await asyncio.to_thread(Sightings.load, storage.local / STATE)
     waiting = [
-        _entry(name, tag, str(path), [problem_json(problem) for problem in found], published=False)
+        _entry(name, tag, str(path), [problem_json(problem) for problem in found], False)
         for path, identity, found in sightings.unpublished()
         for name, tag in [identity or (None, None)]
     ]
     damaged = [
-        _entry(name, None, None, [{"severity": "error", "message": message}], published=False)
-        for name, message in sorted(registry.storage.damaged.items())
+        _entry(name, None, "", [{"severity": "error", "message": message}], False)
+        for name, message in sorted(storage.damaged.items())
     ]
-    return json_response({"problems": [*waiting, *damaged, *published]})
+    return [*waiting, *damaged]
+
+
+def view_of(call: Call) -> show.View:
+    """How whoever asks is shown things."""
+    return show.View(call.seen.base, call.is_admin)
 
 
 def media_type(data: bytes) -> str:
@@ -157,6 +173,6 @@ def _extract(opened: OpenBlob, path: str) -> bytes:
         return archive.read_member(source, path, FILE_MAX)
 
 
-def _entry(name: str | None, tag: str | None, directory: str | None, found: list[Json], *, published: bool) -> Json:
+def _entry(name: str | None, tag: str | None, directory: str, found: list[Json], published: bool) -> Json:
     """One line of the problems; what is not known is null."""
-    return {"name": name, "tag": tag, "directory": directory, "published": published, "problems": found}
+    return {"name": name, "tag": tag, "directory": directory or None, "published": published, "problems": found}

@@ -14,30 +14,37 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 
-from packregistry.auth import Access, Authenticator
+from packregistry.auth import Principal
 from packregistry.blobcache import BlobCache
 from packregistry.config import Config
-from packregistry.errors import ContentEncodingUnsupportedError, RegistryError
+from packregistry.errors import (
+    ContentEncodingUnsupportedError,
+    RegistryError,
+    StorageFullError,
+    StorageUnavailableError,
+)
 from packregistry.holdings import HOLDINGS, Holdings
 from packregistry.pushes import Pushes
 from packregistry.registry import Registry
 from packregistry.uploads import UPLOADS, Uploads
-from packregistry.web.accesslog import BEGUN, PRINCIPAL
-from packregistry.web.call import SITE, Call, Site
-from packregistry.web.guard import check_access
+from packregistry.web.accesslog import BEGUN, PRINCIPAL, SEEN
+from packregistry.web.call import CALL, SITE, Call, Site
+from packregistry.web.guard import Access, check_access, refusal_for
+from packregistry.web.headers import HEADERS, CommonHeaders
+from packregistry.web.proxy import Vantage
 from packregistry.web.render import error_response
 from packregistry.web.router import Route, Router, unknown
 from packregistry.web.routes import routes
+from packregistry.web.security import Security
 
 _log = logging.getLogger(__name__)
 
 STARTED: web.RequestKey[web.StreamResponse] = web.RequestKey("started", web.StreamResponse)
-API_VERSION = "Docker-Distribution-Api-Version"
 STALL_SECONDS = 60.0
 
 
 def create_app(
-    config: Config, registry: Registry, authenticator: Authenticator, *, stall: float = STALL_SECONDS
+    config: Config, registry: Registry, security: Security, *, stall: float = STALL_SECONDS
 ) -> web.Application:
     """Assemble the application. The registry is open already, and whoever opened it closes it."""
     pushes = Pushes(registry, config.limits)
@@ -45,7 +52,8 @@ def create_app(
     site = Site(
         config,
         registry,
-        authenticator,
+        security,
+        Vantage(config.http),
         blobs=BlobCache(registry.storage),
         reading=asyncio.Semaphore(os.cpu_count() or 1),
         stall=stall,
@@ -57,7 +65,8 @@ def create_app(
     app = web.Application(client_max_size=0, middlewares=[dispatcher.render])
     app[SITE] = site
     app.on_cleanup.append(lambda _: pushes.close())
-    app.on_response_prepare.append(_header_writer(config))
+    app[HEADERS] = CommonHeaders(config.http.headers, site.vantage, security.tls)
+    app.on_response_prepare.append(_header_writer(app[HEADERS]))
     # Unlike `.*`, this also takes an encoded line end.
     app.router.add_route("*", "/{path:(?s:.*)}", dispatcher.handle, expect_handler=_wait)
     return app
@@ -78,7 +87,7 @@ class _Dispatcher:
         try:
             return await handler(request)
         except RegistryError as error:
-            refusal = error
+            refusal = self._refused(request, error)
         except web.HTTPNotFound:
             # `OPTIONS *` and the like, which are no path at all.
             refusal = unknown(request.raw_path)
@@ -109,16 +118,13 @@ class _Dispatcher:
     async def _admit(self, request: web.Request) -> tuple[Route, Call]:
         """Find the route of a request and make sure that its sender may use it."""
         request[BEGUN] = time.perf_counter()
-        route, params = self._router.match(request.method, request.rel_url.raw_path)
-        call = Call(request, self._site, params)
+        vantage = self._site.vantage
+        seen = request[SEEN] = vantage.of(request)
+        route, params = self._router.match(request.method, vantage.path_of(request.rel_url.raw_path))
+        call = request[CALL] = Call(request, self._site, route.access, params, seen)
         if route.access is not Access.PUBLIC:
-            authorization = request.headers.get("Authorization")
-            authenticator = self._site.authenticator
-            principal = authenticator.remembered(authorization)
-            if principal is None:
-                principal = await authenticator.verify(authorization, request.remote or "-")
-            call.principal = request[PRINCIPAL] = principal
-            check_access(self._site.config, route.access, principal)
+            call.principal = request[PRINCIPAL] = await self._principal(request, seen.address)
+            check_access(self._site.security.policy, route.access, call.principal, params.get("name"))
         if "Content-Encoding" in request.headers:
             raise ContentEncodingUnsupportedError(
                 "an encoded request body is not accepted",
@@ -127,24 +133,42 @@ class _Dispatcher:
             )
         return route, call
 
+    async def _principal(self, request: web.Request, address: str) -> Principal:
+        """Who asks. Credentials count before a client certificate, also where they are wrong."""
+        security = self._site.security
+        authorization = request.headers.get("Authorization")
+        if authorization is None and security.certificates is not None and request.transport is not None:
+            certified = security.certificates.principal(request.transport.get_extra_info("peercert"))
+            if certified is not None:
+                return certified
+        principal = security.authenticator.remembered(authorization)
+        return principal or await security.authenticator.verify(authorization, address)
+
+    def _refused(self, request: web.Request, error: RegistryError) -> RegistryError:
+        """What a refusal is answered with; it is noted for those who look after the registry."""
+        call: Call | None = request.get(CALL)
+        if call is None:
+            return error
+        security = self._site.security
+        refusal = refusal_for(call.principal, security.authenticator.challenge, error)
+        if refusal.status in {401, 403, 429}:
+            security.metrics.denied(call.access.name.lower())
+        if refusal.status in {401, 403, 429} or call.access not in {Access.PUBLIC, Access.READ}:
+            call.note("request", f"{request.method} {request.rel_url.raw_path}", refusal)
+        if isinstance(refusal, StorageFullError | StorageUnavailableError):
+            _log.error("%s %s: %s", request.method, request.raw_path, refusal)
+            if not call.is_admin:
+                return type(refusal)("the storage cannot be used now", remedy="the registry's log says why")
+        return refusal
+
 
 async def _wait(request: web.Request) -> None:
     """Leave a body that a client holds back (`Expect: 100-continue`) where it is until the request is admitted."""
 
 
-def _header_writer(config: Config) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """What puts the headers on every response that all have in common."""
-    common = [(name, value) for name, values in config.http.headers.items() for value in values]
-    if config.http.tls.certificate is None:
-        common = [(name, value) for name, value in common if name.lower() != "strict-transport-security"]
-
+def _header_writer(common: CommonHeaders) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def write(request: web.Request, response: web.StreamResponse) -> None:
         request[STARTED] = response
-        headers = response.headers
-        headers["Server"] = "packregistry"
-        for name, value in common:
-            headers.add(name, value)
-        if request.rel_url.raw_path.lstrip("/").partition("/")[0] in {"v1", "v2"}:
-            headers[API_VERSION] = "registry/2.0"
+        common.put(request, response)
 
     return write

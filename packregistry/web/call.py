@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from packregistry.auth import ANONYMOUS, Authenticator, Principal
+from packregistry.audit import Event
+from packregistry.auth import ANONYMOUS, Actor, Principal
+from packregistry.auth.rights import Action, Rights
 from packregistry.blobcache import BlobCache
 from packregistry.config import Config
-from packregistry.errors import ParameterInvalidError
+from packregistry.errors import ParameterInvalidError, RegistryError
 from packregistry.holdings import Holdings
 from packregistry.model import PackName, shown
 from packregistry.pushes import Pushes
 from packregistry.registry import Registry
 from packregistry.uploads import Uploads
+from packregistry.web.guard import Access
+from packregistry.web.proxy import Seen, Vantage
+from packregistry.web.security import Security
 
 _NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -33,7 +38,8 @@ class Site:
 
     config: Config
     registry: Registry
-    authenticator: Authenticator
+    security: Security
+    vantage: Vantage
     blobs: BlobCache
     reading: asyncio.Semaphore
     stall: float
@@ -47,12 +53,45 @@ SITE = web.AppKey("site", Site)
 
 @dataclass(slots=True)
 class Call:
-    """One request, matched and authorised. `params` are the decoded path parameters."""
+    """One request, matched and authorised. `params` are the decoded path parameters, `seen` how the client sees us."""
 
     request: web.Request
     site: Site
+    access: Access
     params: Mapping[str, str]
+    seen: Seen
     principal: Principal = field(default=ANONYMOUS)
+
+    @property
+    def actor(self) -> Actor:
+        """Whoever asks, as one who changes something."""
+        return Actor(self.principal.name, self.principal.method, self.seen.address, self.rights)
+
+    def rights(self, pack: str) -> Rights:
+        """What whoever asks may do to a pack."""
+        return self.site.security.policy.rights(self.principal, pack)
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether whoever asks administers the registry, and may see its directories."""
+        return Action.ADMIN in self.site.security.policy.everywhere(self.principal)
+
+    def readable(self, names: Iterable[PackName]) -> Iterator[PackName]:
+        """Those of the packs that whoever asks may read."""
+        if Action.READ in self.site.security.policy.everywhere(self.principal):
+            return iter(names)
+        return (name for name in names if Action.READ in self.rights(name))
+
+    def note(self, action: str, what: str, refusal: RegistryError | None = None) -> None:
+        """Keep an audit record of what was done to `what`, or was refused."""
+        audit = self.site.security.audit
+        if audit is not None:
+            result = ("done", 200, "") if refusal is None else (refusal.code, refusal.status, str(refusal))
+            audit.write(Event.of(self.actor, action, what, *result))
+
+    def url(self, path: str) -> str:
+        """What a client asks for to get `path`, wherever it sees the registry."""
+        return self.seen.base + path
 
     @property
     def name(self) -> PackName:
@@ -91,3 +130,5 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+CALL: web.RequestKey[Call] = web.RequestKey("call", Call)

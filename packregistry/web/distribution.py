@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from itertools import islice
 
 from aiohttp import web
 
@@ -37,9 +38,9 @@ async def catalog(call: Call) -> web.StreamResponse:
     """The names of all packs, sorted; pages are cut with `n` and `last`."""
     query = call.options("n", "last")
     limit = page_size(query, "n", default=None, least=0)
-    following = call.site.registry.names(query.get("last", ""), None if limit is None else limit + 1)
-    names, more = page(following, limit)
-    headers = next_link("/v1/_catalog", {"last": names[-1], "n": limit}) if more and names else None
+    following = call.readable(call.site.registry.names(query.get("last", "")))
+    names, more = page(list(islice(following, None if limit is None else limit + 1)), limit)
+    headers = next_link(call.url("/v1/_catalog"), {"last": names[-1], "n": limit}) if more and names else None
     return json_response({"repositories": names}, headers=headers)
 
 
@@ -51,7 +52,7 @@ async def tags(call: Call) -> web.StreamResponse:
     found = list(pack.tags)
     start = bisect.bisect_right(found, query["last"]) if "last" in query else 0
     shown, more = page(found[start:], limit)
-    path = f"/v1/{pack.name}/tags/list"
+    path = call.url(f"/v1/{pack.name}/tags/list")
     headers = next_link(path, {"last": shown[-1], "n": limit}) if more and shown else None
     return json_response({"name": pack.name, "tags": shown}, headers=headers)
 

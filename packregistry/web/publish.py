@@ -9,6 +9,7 @@ from packregistry.errors import BodyInvalidError, ParameterInvalidError
 from packregistry.model import Json, PackName, Release, Tag, shown
 from packregistry.pushes import Terms
 from packregistry.web import representation as show
+from packregistry.web.api import view_of
 from packregistry.web.body import announced_digest, chunks, json_object, text_of
 from packregistry.web.call import Call
 from packregistry.web.render import json_response
@@ -35,7 +36,7 @@ async def put_tag(call: Call) -> web.StreamResponse:
     new = Tag.of_version(call.params["tag"], text_of(document, "group")) if "group" in document else tag_of(call)
     target = Tag.parse(text_of(document, "version"))
     message = message_of(text_of(document, "message"))
-    release = await call.site.registry.tag(call.name, new, target, user=call.principal.name, message=message)
+    release = await call.site.registry.tag(call.name, new, target, by=call.actor, message=message)
     return json_response({"tag": new, "version": release.tag})
 
 
@@ -43,7 +44,7 @@ async def delete_tag(call: Call) -> web.StreamResponse:
     """Remove a tag, and with its last tag a version."""
     message = message_of(call.query("message").get("message", ""))
     old = Tag.parse(call.params["tag"])
-    removed = await call.site.registry.untag(call.name, old, user=call.principal.name, message=message)
+    removed = await call.site.registry.untag(call.name, old, by=call.actor, message=message)
     return json_response(removed_json(removed))
 
 
@@ -51,7 +52,7 @@ async def delete_version(call: Call) -> web.StreamResponse:
     """Remove a version with all its tags."""
     message = message_of(call.query("message").get("message", ""))
     tag = Tag.parse(call.params["tag"])
-    removed = await call.site.registry.remove(call.name, tag, user=call.principal.name, message=message)
+    removed = await call.site.registry.remove(call.name, tag, by=call.actor, message=message)
     return json_response(removed_json(removed))
 
 
@@ -61,14 +62,14 @@ async def rollback(call: Call) -> web.StreamResponse:
     document = await json_object(call, "tag", "to", "message")
     wanted, entry = Tag.parse(text_of(document, "tag")), entry_of(document)
     message = message_of(text_of(document, "message"))
-    release = await call.site.registry.restore(call.name, wanted, entry, user=call.principal.name, message=message)
+    release = await call.site.registry.restore(call.name, wanted, entry, by=call.actor, message=message)
     return json_response({"action": "restored", "release": release_json(call, call.name, release)})
 
 
 def terms_of(call: Call, query: dict[str, str]) -> Terms:
     """What a push insists on. Raises `ParameterInvalidError`."""
     return Terms(
-        user=call.principal.name,
+        by=call.actor,
         force=flag(query, "force"),
         message=message_of(query.get("message", "")),
         skip_digest_check=flag(query, "skipDigestCheck"),
@@ -106,7 +107,7 @@ def tag_of(call: Call) -> Tag:
 
 def release_json(call: Call, name: PackName, release: Release) -> Json:
     """A release as it is listed, with its pack's name."""
-    return {"name": name, **show.release_summary(call.site.registry.pack(name), release)}
+    return {"name": name, **show.release_summary(view_of(call), call.site.registry.pack(name), release)}
 
 
 def removed_json(removed: Removed) -> Json:

@@ -62,5 +62,5 @@ def page(entries: Sequence[T], limit: int | None) -> tuple[Sequence[T], bool]:
 
 
 def next_link(path: str, query: Mapping[str, object]) -> dict[str, str]:
-    """The `Link` header to the next page: a path, so that it holds behind any proxy."""
+    """The `Link` header to the next page, which is at `path` as the client sees it."""
     return {"Link": f'<{path}?{urlencode(query)}>; rel="next"'}

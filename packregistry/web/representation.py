@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from packregistry.archive import members_of
@@ -15,12 +16,29 @@ from packregistry.pack import images, presets, values_schema
 LOGO = "logo.png"
 
 
-def pack_url(pack: Pack, *more: str) -> str:
-    """The path of a pack, or of something in it, in the JSON API."""
-    return "/".join(["/api/v1/packs", pack.name, *(quote(part) for part in more)])
+@dataclass(frozen=True, slots=True)
+class View:
+    """For whom something is shown: what URLs begin with, and whether they may know the server's own directories."""
+
+    base: str
+    directories: bool
+
+    def pack_url(self, pack: Pack, *more: str) -> str:
+        """The URL of a pack, or of something in it, in the JSON API."""
+        return self.base + "/".join(["/api/v1/packs", pack.name, *(quote(part) for part in more)])
+
+    def logo_url(self, pack: Pack, release: Release) -> str | None:
+        """The logo as Palette links to it."""
+        logo = release.file(LOGO)
+        return f"{self.base}/v1/{pack.name}/blobs/{logo.digest}?type=image/png" if logo else None
+
+    def origin(self, release: Release) -> Json:
+        """Where a release comes from."""
+        fields = dataclasses.asdict(release.origin)
+        return {key: value for key, value in fields.items() if value and (key == "kind" or self.directories)}
 
 
-def summary(pack: Pack) -> Json:
+def summary(view: View, pack: Pack) -> Json:
     """A pack in a list."""
     latest = pack.latest
     return {
@@ -29,16 +47,16 @@ def summary(pack: Pack) -> Json:
         "latest": {"version": latest.version, "tag": latest.tag},
         "versionCount": len(pack.releases),
         "updated": max(release.published for release in pack.releases),
-        "logoUrl": _logo_url(pack, latest),
-        "url": pack_url(pack),
+        "logoUrl": view.logo_url(pack, latest),
+        "url": view.pack_url(pack),
     }
 
 
-def overview(pack: Pack) -> Json:
+def overview(view: View, pack: Pack) -> Json:
     """A pack with its versions (newest first), tags and history (newest first)."""
     return {
-        **summary(pack),
-        "versions": [release_summary(pack, release) for release in pack.releases],
+        **summary(view, pack),
+        "versions": [release_summary(view, pack, release) for release in pack.releases],
         "tags": [{"tag": tag, "target": target, "parent": _is_parent(pack, tag)} for tag, target in pack.tags.items()],
         "history": [
             {key: value for key, value in dataclasses.asdict(entry).items() if value}
@@ -47,7 +65,7 @@ def overview(pack: Pack) -> Json:
     }
 
 
-def release_summary(pack: Pack, release: Release) -> Json:
+def release_summary(view: View, pack: Pack, release: Release) -> Json:
     """A release in a list."""
     tags = pack.tags_of(release)
     return {
@@ -56,26 +74,26 @@ def release_summary(pack: Pack, release: Release) -> Json:
         "group": release.tag.group,
         **_metadata(release),
         "published": release.published,
-        "origin": {key: value for key, value in dataclasses.asdict(release.origin).items() if value},
+        "origin": view.origin(release),
         "archive": {"digest": release.archive.digest, "size": release.archive.size},
         "manifest": {"digest": release.manifest.digest, "size": release.manifest.size},
         "content": {"digest": release.content.digest},
         "tags": [tag for tag in tags if not _is_parent(pack, tag)],
         "parentTags": [tag for tag in tags if _is_parent(pack, tag)],
         "problemCount": len(release.problems),
-        "logoUrl": _logo_url(pack, release),
-        "url": pack_url(pack, "versions", pack.handle(release)),
-        "archiveUrl": pack_url(pack, "versions", pack.handle(release), "archive"),
+        "logoUrl": view.logo_url(pack, release),
+        "url": view.pack_url(pack, "versions", pack.handle(release)),
+        "archiveUrl": view.pack_url(pack, "versions", pack.handle(release), "archive"),
     }
 
 
-def details(pack: Pack, release: Release, files: Mapping[str, bytes], listing: bytes) -> Json:
+def details(view: View, pack: Pack, release: Release, files: Mapping[str, bytes], listing: bytes) -> Json:
     """Everything there is to show of a release. Parses its files, so it belongs in a thread."""
     document = json.loads(files["pack.json"].decode("utf-8-sig"))
     values = files.get("values.yaml", b"")
     return {
         "name": pack.name,
-        **release_summary(pack, release),
+        **release_summary(view, pack, release),
         "pack": document,
         "annotations": document.get("annotations") or {},
         "constraints": document.get("constraints") or {},
@@ -90,7 +108,7 @@ def details(pack: Pack, release: Release, files: Mapping[str, bytes], listing: b
                 "size": member.size,
                 "digest": member.digest,
                 "executable": member.executable,
-                "url": pack_url(pack, "versions", pack.handle(release), "files", member.path),
+                "url": view.pack_url(pack, "versions", pack.handle(release), "files", member.path),
             }
             for member in members_of(listing)
         ],
@@ -147,9 +165,3 @@ def _metadata(release: Release) -> Json:
         "addonSubType": metadata.addon_sub_type,
         "cloudTypes": list(metadata.cloud_types),
     }
-
-
-def _logo_url(pack: Pack, release: Release) -> str | None:
-    """The logo as Palette links to it."""
-    logo = release.file(LOGO)
-    return f"/v1/{pack.name}/blobs/{logo.digest}?type=image/png" if logo else None

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from packregistry.auth import Access
 from packregistry.errors import ParameterInvalidError, PathUnknownError, UnsupportedError
 from packregistry.model import shown
 from packregistry.web.call import Handler
+from packregistry.web.guard import Access
 
 REST: Final = "*"
 

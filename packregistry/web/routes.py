@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from packregistry.auth import Access
-from packregistry.web import api, distribution, publish, uploads
+from packregistry.web import api, distribution, publish, tokens, uploads
+from packregistry.web.guard import Access
 from packregistry.web.router import Route
 
-PUBLIC, READ, WRITE = Access.PUBLIC, Access.READ, Access.WRITE
+PUBLIC, READ, WRITE, DELETE, ADMIN = Access.PUBLIC, Access.READ, Access.WRITE, Access.DELETE, Access.ADMIN
 
 
 def routes() -> tuple[Route, ...]:
@@ -21,7 +21,7 @@ def routes() -> tuple[Route, ...]:
         Route("GET", "/v1/{name}/manifests/{reference}", READ, distribution.manifest),
         Route("GET", "/v1/{name}/blobs/{digest}", READ, distribution.pack_blob),
         Route("PUT", "/v1/{name}/manifests/{reference}", WRITE, uploads.put_manifest),
-        Route("DELETE", "/v1/{name}/manifests/{reference}", WRITE, uploads.delete_manifest),
+        Route("DELETE", "/v1/{name}/manifests/{reference}", DELETE, uploads.delete_manifest),
         Route("POST", "/v1/{name}/blobs/uploads", WRITE, uploads.start),
         Route("GET", "/v1/{name}/blobs/uploads/{upload}", WRITE, uploads.state),
         Route("PATCH", "/v1/{name}/blobs/uploads/{upload}", WRITE, uploads.append),
@@ -31,11 +31,14 @@ def routes() -> tuple[Route, ...]:
         Route("POST", "/api/v1/packs", WRITE, publish.push),
         Route("GET", "/api/v1/packs/{name}", READ, api.pack),
         Route("PUT", "/api/v1/packs/{name}/tags/{tag}", WRITE, publish.put_tag),
-        Route("DELETE", "/api/v1/packs/{name}/tags/{tag}", WRITE, publish.delete_tag),
+        Route("DELETE", "/api/v1/packs/{name}/tags/{tag}", DELETE, publish.delete_tag),
         Route("POST", "/api/v1/packs/{name}/rollback", WRITE, publish.rollback),
-        Route("DELETE", version, WRITE, publish.delete_version),
+        Route("DELETE", version, DELETE, publish.delete_version),
         Route("GET", version, READ, api.version),
         Route("GET", version + "/archive", READ, api.version_archive),
         Route("GET", version + "/files/{path*}", READ, api.version_file),
         Route("GET", "/api/v1/problems", READ, api.problems),
+        Route("GET", "/api/v1/tokens", ADMIN, tokens.listing),
+        Route("POST", "/api/v1/tokens", ADMIN, tokens.create),
+        Route("DELETE", "/api/v1/tokens/{token}", ADMIN, tokens.revoke),
     )

@@ -8,6 +8,7 @@ import re
 from aiohttp import web
 
 from packregistry.archive import ARCHIVE_TYPE
+from packregistry.auth.rights import Action
 from packregistry.catalog import Pack
 from packregistry.errors import (
     BlobUnknownError,
@@ -38,8 +39,9 @@ async def start(call: Call) -> web.StreamResponse:
     if "digest" in query:
         return await _one_shot(call, Digest.parse(query["digest"]))
     if "mount" in query and "from" in query:
-        digest = Digest.parse(query["mount"])
-        if await _mounted(call, digest, PackName.parse(query["from"])):
+        digest, source = Digest.parse(query["mount"]), PackName.parse(query["from"])
+        # A digest is no capability: what may not be read is not there.
+        if Action.READ in call.rights(source) and await _mounted(call, digest, source):
             return created(call, digest)
     identity = await call.site.uploads.start(call.name)
     return accepted(call, identity, 0)
@@ -86,19 +88,19 @@ async def put_manifest(call: Call) -> web.StreamResponse:
     manifest = Manifest(call.name, tag, body, tuple(found[1:]))
     published = await call.site.pushes.publish_stored(found[0], manifest, terms_of(call, query))
     digest = published.release.manifest.digest
-    location = f"/v1/{call.name}/manifests/{digest}"
+    location = call.url(f"/v1/{call.name}/manifests/{digest}")
     return web.Response(status=201, headers={"Location": location, "Docker-Content-Digest": digest})
 
 
 async def delete_manifest(call: Call) -> web.StreamResponse:
     """Remove a tag, or the version that a manifest digest stands for."""
-    registry, user = call.site.registry, call.principal.name
+    registry, by = call.site.registry, call.actor
     reference = call.params["reference"]
     if ":" in reference:
         release = registry.pack(call.name).release_of_manifest(Digest.parse(reference))
-        removed = await registry.remove(call.name, registry.pack(call.name).handle(release), user=user)
+        removed = await registry.remove(call.name, registry.pack(call.name).handle(release), by=by)
     else:
-        removed = await registry.untag(call.name, Tag.parse(reference), user=user)
+        removed = await registry.untag(call.name, Tag.parse(reference), by=by)
     return json_response({"deleted": list(removed.tags)}, status=202)
 
 
@@ -194,7 +196,7 @@ def start_of(call: Call) -> int | None:
 
 def accepted(call: Call, identity: str, size: int, *, status: int = 202) -> web.Response:
     """An upload that goes on: where, and how much of it there is."""
-    location = f"/v1/{call.name}/blobs/uploads/{identity}"
+    location = call.url(f"/v1/{call.name}/blobs/uploads/{identity}")
     return web.Response(
         status=status, headers={"Location": location, "Range": range_of(size), "Docker-Upload-UUID": identity}
     )
@@ -202,5 +204,5 @@ def accepted(call: Call, identity: str, size: int, *, status: int = 202) -> web.
 
 def created(call: Call, digest: Digest) -> web.Response:
     """A blob that is there now."""
-    location = f"/v1/{call.name}/blobs/{digest}"
+    location = call.url(f"/v1/{call.name}/blobs/{digest}")
     return web.Response(status=201, headers={"Location": location, "Docker-Content-Digest": digest})
