@@ -95,7 +95,7 @@ class Tls:
             # OpenSSL does not say which file it is.
             files = error.filename or f"{self._certificate} and {self._key}"
             raise TlsError(
-                f"http.tls: {files} cannot be used: {_reason(error)}: both must be PEM, readable, and belong together"
+                f"http.tls: {files} cannot be used: {reason(error)}: both must be PEM, readable, and belong together"
             ) from error
 
     def _load_authorities(self, context: Context) -> None:
@@ -107,7 +107,7 @@ class Tls:
                 context.load_verify_locations(cadata=data.decode("ascii", "ignore"))
             except (OSError, ValueError) as error:
                 raise TlsError(
-                    f"http.tls.clientcas: {path} cannot be used: {_reason(error)}: it must be readable and hold "
+                    f"http.tls.clientcas: {path} cannot be used: {reason(error)}: it must be readable and hold "
                     "certificates of CAs in PEM"
                 ) from error
             digests.update(hashlib.sha256(data).digest())
@@ -119,7 +119,7 @@ class Tls:
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
-def _reason(error: Exception) -> str:
-    """Why a file is no good, without where in Python's sources that was found."""
+def reason(error: Exception) -> str:
+    """What OpenSSL or the system has against a file or a connection, without the place in Python's sources."""
     text = error.strerror if isinstance(error, OSError) else None
     return _PLACE.sub("", text or str(error))

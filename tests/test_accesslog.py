@@ -202,6 +202,11 @@ async def test_no_secret_is_logged_however_often_it_is_sent(request_: Any, expec
     assert [expected in line for line in lines] == [True, True, False]
 
 
+async def test_json_has_names_and_paths_as_they_were_sent() -> None:
+    (line,) = logged(fake('/"é', name='a b"'), as_json=True)
+    assert (json.loads(line)["path"], json.loads(line)["user"]) == ('/"é', 'a b"')
+
+
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 async def test_no_secret_is_in_the_configured_fields(as_json: bool) -> None:
     (line,) = logged(fake(), as_json=as_json, field="pkr_Abcdefgh")

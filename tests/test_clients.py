@@ -92,7 +92,7 @@ def with_client_certificates(directory: Path, *, needed: bool) -> dict[str, str]
         "REGISTRY_HTTP_TLS_CLIENTCAS": "[people.crt]",
         "REGISTRY_HTTP_TLS_CLIENTAUTH": "require-and-verify-client-cert" if needed else "verify-client-cert-if-given",
         "REGISTRY_AUTH_CERTIFICATES_SUBJECT": "commonname",
-        "REGISTRY_AUTH_CERTIFICATES_USERS": "{palette.example: palette}",
+        "REGISTRY_AUTH_CERTIFICATES_USERS": "{palette-cluster: palette}",
     }
 
 
@@ -149,9 +149,9 @@ def test_palette_registers_over_tls_with_the_ca_or_without_looking(tmp_path: Pat
 @pytest.mark.parametrize("needed", [True, False], ids=["required", "if given"])
 def test_palette_registers_with_a_client_certificate_that_names_a_user(tmp_path: Path, needed: bool) -> None:
     with site_of(tmp_path, **with_client_certificates(tmp_path, needed=needed)) as site:
-        own = certificates.client("palette.example", "people")
-        other = certificates.client("somebody.example", "people")
-        foreign = certificates.client("palette.example", "strangers")
+        own = certificates.client("palette-cluster", "people")
+        other = certificates.client("somebody-else", "people")
+        foreign = certificates.client("palette-cluster", "strangers")
         ca = certificates.authority("servers").certificate
         way = Registration(site.url, ca=ca, certificate=own.certificate, key=own.key)
         way.validate()
@@ -174,7 +174,7 @@ def test_palette_registers_with_a_client_certificate_that_names_a_user(tmp_path:
 def test_curl_signs_in_in_every_way(tmp_path: Path) -> None:
     with site_of(tmp_path, **with_client_certificates(tmp_path, needed=False)) as site:
         ca = ["--cacert", str(certificates.authority("servers").certificate)]
-        own, other = (certificates.client(name, "people") for name in ("palette.example", "somebody.example"))
+        own, other = (certificates.client(name, "people") for name in ("palette-cluster", "somebody-else"))
         user = f"palette:{PASSWORDS['palette']}"
         assert site.curl("/v1/_catalog", *ca, "-u", user) == (200, '{"repositories":["hello"]}')
         assert site.curl("/v1/_catalog", *ca, "-u", f"any:{site.token}")[0] == 200

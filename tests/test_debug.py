@@ -104,12 +104,22 @@ async def test_an_address_in_use_is_an_error_that_names_it() -> None:
                 pytest.fail("it listens")
 
 
-async def test_a_name_that_is_nobodys_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (UnicodeError("label empty or too long"), "label empty or too long"),
+    ],
+    ids=["unknown", "impossible"],
+)
+async def test_a_name_that_is_nobodys_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
     def unknown(*_args: object, **_options: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        raise error
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    message = re.escape("http.debug.addr: cannot listen on nowhere.invalid:0: Name or service not known")
+    message = re.escape(f"http.debug.addr: cannot listen on nowhere.invalid:0: {reason}")
     with pytest.raises(OSError, match=f"^{message}$"):
         async with debug_server(debug(Address("nowhere.invalid", 0)), Metrics()):
             pytest.fail("it listens")

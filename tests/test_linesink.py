@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 import pytest
@@ -134,14 +134,17 @@ def test_beyond_what_is_kept_lines_are_dropped_and_counted(
     assert drained(reader) == b"more\n"
 
 
-def test_what_stands_for_dropped_lines_looks_like_the_others(
+def test_what_stands_for_dropped_lines_looks_like_the_others_and_follows_the_kept_ones_at_once(
     pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, stream = pipe
     monkeypatch.setattr(linesink, "KEPT_MAX", 100_000)
     sink = LineSink(stream, lambda count: f'{{"lost": {count}}}')
     sink.write(["x" * 99] * 1500)
-    assert rest(reader, sink).decode().splitlines()[-1] == '{"lost": 500}'
+    drained(reader)
+    sink.flush()
+    assert not sink.is_waiting
+    assert drained(reader).endswith(b'x\n{"lost": 500}\n')
 
 
 def test_a_reader_that_is_gone_is_an_error_and_what_was_for_it_is_lost(gone: TextIO) -> None:
@@ -196,6 +199,31 @@ async def test_lines_are_written_together_after_a_moment(monkeypatch: pytest.Mon
         assert not stream.written.is_set()
         await asyncio.wait_for(stream.written.wait(), DEADLINE)
     assert stream.getvalue() == "one\ntwo\n" * 2
+
+
+async def test_there_is_one_timer_at_a_time_and_none_when_there_is_nothing_to_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timers: list[asyncio.TimerHandle] = []
+    loop = asyncio.get_running_loop()
+    later = loop.call_later
+
+    def noted(delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        timers.append(later(delay, callback))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    buffer = LineBuffer(io.StringIO(), failed=unexpected)
+    buffer.flush()
+    assert not timers
+    for _ in range(3):
+        buffer.add("one")
+    assert len(timers) == 1
+    buffer.flush()
+    assert timers[0].cancelled()
+    buffer.add("two")
+    assert len(timers) == 2
+    buffer.flush()
 
 
 async def test_many_lines_are_written_at_once() -> None:

@@ -226,6 +226,13 @@ def test_without_rules_there_is_nothing_but_what_tokens_were_made_for(tmp_path: 
     assert policy.rights(token(own=grant(READING, "nginx")), "nginx") == READING
 
 
+def test_a_token_has_its_own_grant_and_its_rules_on_all_packs(tmp_path: Path) -> None:
+    policy = loaded(tmp_path, """subjects: ["token:ci"], packs: ["*"], role: reader""")
+    made_for = token(own=grant(OWN, "*"))
+    assert policy.everywhere(made_for) == policy.anywhere(made_for) == policy.rights(made_for, "nginx") == READING | OWN
+    assert policy.everywhere(token(own=grant(OWN, "nginx"))) == READING
+
+
 def test_an_empty_group_is_nobody(tmp_path: Path) -> None:
     policy = loaded(tmp_path, """subjects: ["group:platform"], packs: ["*"], role: admin""", "{platform: []}")
     assert policy.anywhere(ANN) == NOTHING

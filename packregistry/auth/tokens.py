@@ -112,12 +112,13 @@ class Token:
 class _Tokens:
     """The tokens of one reading, and the entries that are none with what is wrong with them; they never change."""
 
-    def __init__(self, tokens: Iterable[Token], unread: Sequence[Any] = (), problems: Sequence[str] = ()) -> None:
+    def __init__(self, tokens: Iterable[Token], unread: Sequence[Any] = (), problems: Iterable[str] = ()) -> None:
         self.all = tuple(tokens)
         # Of entries that somebody has written twice the revoked one counts.
         self.by_hash = {token.sha256: token for token in sorted(self.all, key=lambda token: token.revoked is not None)}
         self.unread = unread
-        self.problems = problems
+        # Not by their number, which is another one whenever the file is written.
+        self.problems = dict(zip(map(json.dumps, unread), problems, strict=True))
 
 
 class TokenFile:
@@ -170,8 +171,7 @@ class TokenFile:
         Raises `ParameterInvalidError`, `TokenConflictError` where one of this name is in force, `StorageFullError`, and
         `StorageUnavailableError`.
         """
-        now, secret = _now(), _new_secret()
-        expires = expires and expires.replace(microsecond=0)
+        now, secret, expires = _now(), _new_secret(), expires and expires.replace(microsecond=0)
         token = _token(name, owner, role, packs, hashlib.sha256(secret.encode()).hexdigest(), now, expires)
         if expires is not None and expires <= now:
             raise ParameterInvalidError(f"{as_text(expires)} is over already", remedy="name a time to come")
@@ -242,7 +242,7 @@ class TokenFile:
                 f"token file {self.path} cannot be read by uid {os.geteuid()} ({error.strerror}): make it readable"
             ) from error
         self._tokens = _parsed(self.path, data)
-        news = [problem for problem in self._tokens.problems if problem not in self._reported]
+        news = [problem for entry, problem in self._tokens.problems.items() if entry not in self._reported]
         for problem in news[:_LINES_LOGGED]:
             _log.warning("token file %s: %s; it is left out: put it right, or remove it", self.path, problem)
         if len(news) > _LINES_LOGGED:
@@ -254,13 +254,16 @@ class TokenFile:
         """The tokens as they are in the file now, but for old ones; what they are in the end is written."""
         target = Path(os.path.realpath(self.path))
         try:
+            if self.path.parent == self.uses_path.parent:
+                # The directory of a server that has never run.
+                target.parent.mkdir(parents=True, exist_ok=True)
             with self._lock, locked(target):
                 self._load()
                 tokens = [token for token in self._tokens.all if (token.ended(now) or now) > now - KEPT]
                 yield tokens
                 entries: list[Any] = [{**token.parts(), "sha256": token.sha256} for token in tokens]
-                document = {"format": FORMAT, "tokens": [*entries, *self._tokens.unread]}
-                data = json.dumps(document, indent=1).encode() + b"\n"
+                entries += self._tokens.unread
+                data = json.dumps({"format": FORMAT, "tokens": entries}, indent=1).encode() + b"\n"
                 if len(data) > FILE_MAX:
                     raise StorageFullError(
                         f"token file {self.path} would be larger than {FILE_MAX} bytes",
@@ -367,7 +370,7 @@ def _parsed(path: Path, data: bytes) -> _Tokens:
         document = json.loads(data)
         entries = document["tokens"]
         if document["format"] != FORMAT or not isinstance(entries, list):
-            raise ValueError(f"it is of format {document['format']!r}, and {FORMAT} with a list of tokens is read")
+            raise ValueError(f"what is read is format {FORMAT} with a list of tokens")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ReloadError(
             f"token file {path} is not a file of tokens ({type(error).__name__}: {error}): restore it, or remove it to "

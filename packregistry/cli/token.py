@@ -16,12 +16,14 @@ import click
 from packregistry.auth.rights import ROLES
 from packregistry.auth.tokens import EXPIRY, TOKEN_USE, TOKENS, TokenFile, expiry
 from packregistry.cli import output
+from packregistry.cli.home import home_option
 from packregistry.cli.lazy import HELP
 from packregistry.cli.remote import ending, opened, registry_options
 from packregistry.cli.settings import config_option, loaded
 from packregistry.client import Client
 from packregistry.client.answers import clean
 from packregistry.errors import StorageUnavailableError
+from packregistry.failures import NotARegistryError
 from packregistry.model import Json
 from packregistry.reload import ReloadError
 
@@ -45,19 +47,24 @@ class Place:
 
     def file(self) -> TokenFile:
         """The file, read. Raises `StorageUnavailableError`, and `click.UsageError` where there is none."""
-        if self.path is not None:
-            tokens = TokenFile(self.path, self.path.with_name(TOKEN_USE))
-        else:
-            settings = loaded(self.config_file, {})
-            if settings.storage.driver == "inmemory":
-                raise click.UsageError("storage is inmemory: the tokens are in the server alone, ask it with -r SERVER")
-            root = settings.storage.filesystem.rootdirectory
-            tokens = TokenFile(settings.auth.tokens or root / TOKENS, root / TOKEN_USE)
+        tokens = TokenFile(*self._paths())
         try:
             tokens.load()
         except ReloadError as error:
             raise StorageUnavailableError(str(error)) from error
         return tokens
+
+    def _paths(self) -> tuple[Path, Path]:
+        """Where tokens are, and when they were last used. For a file that is named alone nothing else is read."""
+        if self.path and not self.config_file:
+            return self.path, self.path.with_name(TOKEN_USE)
+        settings = loaded(self.config_file, {})
+        if settings.auth.mode != "htpasswd":
+            output.warn("with this configuration nobody signs in, and tokens do nothing: configure auth.htpasswd")
+        root, named = settings.storage.filesystem.rootdirectory, self.path or settings.auth.tokens
+        if settings.storage.driver == "inmemory" and not named:
+            raise click.UsageError("storage is inmemory: the tokens are in the server alone, ask it with -r SERVER")
+        return named or root / TOKENS, root / TOKEN_USE
 
 
 def placed(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., None]:
@@ -68,17 +75,19 @@ def placed(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., N
     def run(path: Path | None, config_file: Path | None, server: str | None, insecure: bool, **more: Any) -> None:
         explained(place=Place(path, config_file, server, insecure), **more)
 
-    text = "The file of tokens of a server on this machine. Default auth.tokens of the server."
+    text = "The file of tokens of a server on this machine. Default auth.tokens, or tokens.json beside its packs."
     option = click.option("--file", "path", metavar="PATH", type=click.Path(path_type=Path), help=text)
     return option(config_option(registry_options(run)))
 
 
 @click.group("token", context_settings=HELP)
+@home_option
 def command() -> None:
     """Make tokens, list them, revoke them.
 
     A token stands for a program: Palette, a CI job. It is sent as `Authorization: Bearer`, or as the password of any
-    user. With -r a registry is asked, which takes an admin; without, the file of a server on this machine is changed.
+    user. With -r a registry is asked, which takes an admin; without, the file of a server on this machine is changed,
+    which that server sees at once.
 
     \b
     packregistry token create palette -c /etc/spectro/config.yml
@@ -120,18 +129,21 @@ async def create(
     patterns = list(packs) or ["*"]
     client = place.client()
     if client is None:
-        made = await asyncio.to_thread(_created, place, name, owner or _me(), role, patterns, expires)
+        made = await asyncio.to_thread(_created, place.file(), name, owner or _me(), role, patterns, expires)
     elif owner:
         raise click.UsageError("with -r the owner is whoever asks: leave out --owner")
     else:
         async with client:
             made = await client.create_token(name, role, patterns, expires)
+    token = made.get("token")
+    if not isinstance(token, str):
+        raise NotARegistryError("the answer has no token in it", remedy="check the address: is there a pack registry?")
     if kind == "json":
         output.document(made)
         return 0
-    output.say(clean(str(made.get("token"))))
-    until = made.get("expires")
-    output.note(clean(f"{made.get('role')} of {', '.join(made.get('packs') or [])}, " + f"until {until}" * bool(until)))
+    output.say(clean(token))
+    until = _cell(made.get("expires"))
+    output.note(f"{_cell(made.get('role'))} of {_cell(made.get('packs'))}, {f'until {until}' if until else 'for ever'}")
     output.note("It is not shown again. Use it as PACKREGISTRY_TOKEN, as the password of any user (curl -u any:TOKEN),")
     output.note("or in Palette as a token, or as the password of a basic login.")
     return 0
@@ -145,10 +157,13 @@ async def listing(place: Place, kind: str) -> int:
     \b
     packregistry token list -c /etc/spectro/config.yml
     packregistry token list -r registry.example:5000 -o json
+
+    Exit codes: 0 listed, 1 the file cannot be used, 2 wrong usage, 3 the registry cannot be reached, 4 it does not let
+    you.
     """
     client = place.client()
     if client is None:
-        found = await asyncio.to_thread(_listed, place)
+        found = await asyncio.to_thread(_listed, place.file())
     else:
         async with client:
             found = await client.tokens()
@@ -168,11 +183,15 @@ async def revoke(name: str, place: Place, kind: str) -> int:
     """Let the token NAME be void at once.
 
     \b
+    packregistry token revoke ci --file /data/.spectro-server/tokens.json
     packregistry token revoke ci -r registry.example:5000
+
+    Exit codes: 0 revoked, 1 no such token is in force, 2 wrong usage, 3 the registry cannot be reached, 4 it does not
+    let you.
     """
     client = place.client()
     if client is None:
-        gone = await asyncio.to_thread(_revoked, place, name)
+        gone = await asyncio.to_thread(_revoked, place.file(), name)
     else:
         async with client:
             gone = await client.revoke_token(name)
@@ -183,19 +202,19 @@ async def revoke(name: str, place: Place, kind: str) -> int:
     return 0
 
 
-def _created(place: Place, name: str, owner: str, role: str, packs: list[str], expires: str) -> Json:
+def _created(tokens: TokenFile, name: str, owner: str, role: str, packs: list[str], expires: str) -> Json:
     now = dt.datetime.now(dt.UTC)
-    token, secret = place.file().create(name, owner, role, packs, expiry(expires, now))
+    token, secret = tokens.create(name, owner, role, packs, expiry(expires, now))
     return {**token.as_json(now, None), "token": secret}
 
 
-def _listed(place: Place) -> list[Json]:
+def _listed(tokens: TokenFile) -> list[Json]:
     now = dt.datetime.now(dt.UTC)
-    return [token.as_json(now, used) for token, used in place.file().tokens()]
+    return [token.as_json(now, used) for token, used in tokens.tokens()]
 
 
-def _revoked(place: Place, name: str) -> Json:
-    return place.file().revoke(name).as_json(dt.datetime.now(dt.UTC), None)
+def _revoked(tokens: TokenFile, name: str) -> Json:
+    return tokens.revoke(name).as_json(dt.datetime.now(dt.UTC), None)
 
 
 def _me() -> str:

@@ -48,7 +48,7 @@ IGNORED: Final[Mapping[str, str]] = {
     "storage.maintenance": "unused blobs and stale uploads are removed while the server runs",
     "storage.redirect": "blobs are always served by the registry itself",
     "http.secret": "uploads are not signed",
-    "http.relativeurls": "every URL in an answer is relative",
+    "http.relativeurls": "every URL in an answer is a path, unless http.host says more",
     "http.net": "the form of http.addr says what to listen on",
     "http.http2": "the server speaks HTTP/1.1",
 }

@@ -34,8 +34,8 @@ async def debug_server(config: Debug, metrics: Metrics) -> AsyncIterator[str]:
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, config.addr.host or None, config.addr.port).start()
-        except OSError as error:
+            await web.TCPSite(runner, config.addr.host, config.addr.port).start()
+        except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
             raise OSError(f"http.debug.addr: cannot listen on {config.addr}: {_reason(error)}") from error
         url = f"http://{_host(runner)}{config.prometheus.path}"
         _log.info("metrics are at %s", url)
@@ -70,9 +70,11 @@ def _host(runner: web.ServerRunner) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     # Event loops put words of their own around what the system says; a name that is not found has no such number.
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
 
 
 def _warn(config: Debug) -> None:

@@ -30,7 +30,7 @@ async def create(call: Call) -> web.StreamResponse:
     call.query()
     tokens = _tokens(call)
     document = await json_object(call, "name", "role", "packs", "expires")
-    name, role = text_of(document, "name"), text_of(document, "role") or "reader"
+    name, role = text_of(document, "name"), text_of(document, "role")
     now = dt.datetime.now(dt.UTC)
     expires = expiry(text_of(document, "expires") or EXPIRY, now)
     token, secret = await asyncio.to_thread(
