@@ -34,7 +34,7 @@ test: $(VENV)/test.stamp ## Run the tests
 
 coverage: $(VENV)/test.stamp ## Run all tests, also those that take long, and demand that they cover the code
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest --numprocesses auto -m 'thorough or not thorough'
+	$(BIN)/python -m coverage run -m pytest --numprocesses auto -m 'thorough or not thorough' --hypothesis-profile=many
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

@@ -7,6 +7,12 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# A few examples of each property, as `make test` is waited for; `make coverage` asks for many.
+settings.register_profile("quick", max_examples=20)
+settings.register_profile("many", max_examples=100)
+settings.load_profile("quick")
 
 
 @pytest.hookimpl(wrapper=True)

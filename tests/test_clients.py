@@ -19,7 +19,7 @@ from tests.factories import make_pack
 from tests.palette import Registration, ValidationError
 from tests.process import Server, environment, run, serving
 
-pytestmark = [pytest.mark.process, pytest.mark.real]
+pytestmark = [pytest.mark.process, pytest.mark.real, pytest.mark.thorough]
 
 PASSWORDS = {"admin": "a:very good one", "palette": "spec tro"}
 TAGS = ["1.0.0", "1.0.x", "1.x"]

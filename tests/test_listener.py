@@ -153,6 +153,7 @@ def application(tls: Tls | None, work: Work) -> web.Application:
     app.on_response_prepare.append(put)
     app.router.add_get("/", work.hello)
     app.router.add_put("/upload", work.upload)
+    app.router.add_put("/refused", work.hello)
     app.router.add_get("/download", work.download)
     app.router.add_get("/failing", work.failing)
     return app
@@ -487,6 +488,23 @@ def test_a_connection_that_is_told_to_end_does_so_with_an_answer_that_has_begun(
     run(main())
 
 
+def test_a_connection_whose_request_has_more_to_come_ends_after_that(run: Test) -> None:
+    """The answer is out, and what nobody wanted of the body is awaited."""
+
+    async def main() -> None:
+        async with listening() as place, place.connect() as up:
+            await up.send(PUT.replace(b"/upload", b"/refused"))
+            assert (await up.answer()).status == 200
+            server = place.runner.server
+            assert isinstance(server, module.Server)
+            assert server.end()
+            await up.send(b"56789")
+            await until(lambda: not server.end())
+            assert await up.ended() == b""
+
+    run(main())
+
+
 def test_a_handshake_that_takes_too_long_is_broken_off(run: Test, files: Files) -> None:
     """Whoever began it while they were trusted must not get through with it when they are no longer."""
 
@@ -626,7 +644,9 @@ def test_an_upload_under_way_is_received_to_its_end_when_the_server_stops(run: T
     run(main())
 
 
-def test_what_goes_on_after_its_client_has_left_may_end_too(run: Test) -> None:
+def test_what_goes_on_after_its_client_has_left_may_end_too(run: Test, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CANCEL_SECONDS", 0.001)
+
     async def main() -> None:
         async with listening(drain=NEVER) as place:
             async with place.connect() as down:
@@ -637,8 +657,8 @@ def test_what_goes_on_after_its_client_has_left_may_end_too(run: Test) -> None:
             assert isinstance(server, module.Server)
             await until(lambda: not any(each.transport for each in server.connections))
             end = asyncio.create_task(place.runner.cleanup())
-            await asyncio.sleep(0.05)
-            assert not end.done()
+            done, _ = await asyncio.wait({end}, timeout=0.05)
+            assert not done
             place.work.go.set()
             await end
 
@@ -663,16 +683,48 @@ def test_clients_that_do_not_read_do_not_hold_up_the_end(run: Test, files: Files
 
     async def main() -> None:
         async with listening(files.tls, drain=NEVER) as place:
-            plain = socket.create_connection(place.address)
             loop = asyncio.get_running_loop()
-            with await loop.run_in_executor(None, _wrapped, plain):
-                await place.runner.cleanup()
+            connecting = [loop.run_in_executor(None, _connected, place.address) for _ in range(2)]
+            idle, busy = await asyncio.gather(*connecting)
+            with idle, busy:
+                busy.sendall(PUT)
+                await place.work.begun.wait()
+                end = asyncio.create_task(place.runner.cleanup())
+                await until(lambda: place.runner.sites == set())
+                busy.sendall(b"56789")
+                await end
+        assert place.work.received == [10]
 
     run(main())
 
 
-def _wrapped(plain: socket.socket) -> ssl.SSLSocket:
-    return trusting().wrap_socket(plain, server_hostname="localhost")
+def _connected(address: tuple[str, int]) -> ssl.SSLSocket:
+    return _context(None).wrap_socket(socket.create_connection(address), server_hostname="localhost")
+
+
+class Wire(asyncio.Transport):
+    """A transport that only knows whether it was closed."""
+
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+
+def test_a_connection_that_nothing_has_come_from_ends_at_once(run: Test) -> None:
+    async def main() -> None:
+        async with listening() as place:
+            assert isinstance(place.runner.server, module.Server)
+            connection, wire = place.runner.server(), Wire()
+            connection.connection_made(wire)
+            connection.end()
+            assert wire.is_closed
+            connection.connection_lost(None)
+
+    run(main())
 
 
 def test_the_answer_to_no_http_is_json_that_programs_read(run: Test) -> None:

@@ -160,6 +160,7 @@ GROUPS = "{platform: [carol, dave]}"
         pytest.param(Principal("platform", "basic"), "calico", NOTHING, id="a user called like a group"),
         pytest.param(Principal("group:platform", "basic"), "calico", NOTHING, id="a user called group:platform"),
         pytest.param(token("ci"), "nginx-1", rights_of(READ, DELETE), id="a token a rule names"),
+        pytest.param(Principal("token:ci", "none"), "nginx-1", READING, id="a token's name that is not proven"),
         pytest.param(token("ci"), "harbor", NOTHING, id="a token is not authenticated"),
         pytest.param(token("other"), "nginx-1", READING, id="a token no rule names"),
         pytest.param(token("ann"), "calico", NOTHING, id="a token called like a user"),
@@ -371,8 +372,10 @@ def test_nothing_is_matched_for_who_has_the_same_rights_on_all_packs(tmp_path: P
         subjects: [authenticated], packs: ["*"], role: maintainer
         subjects: [authenticated], packs: ["nginx*"], role: reader
     """
-    assert loaded(tmp_path, rules).rights(ANN, "nginx") == ROLES["maintainer"]
+    policy = loaded(tmp_path, rules)
+    assert policy.rights(ANN, "nginx") == ROLES["maintainer"]
     assert matched == []
+    assert policy._rules._kept == {}
 
 
 def test_the_own_grant_of_a_token_is_not_kept_with_its_name(tmp_path: Path) -> None:
@@ -443,6 +446,11 @@ ENDS = "as names have a letter or digit at both ends: write * beyond the ends"
         pytest.param("[]", ["1:1: must be a map of keys (known: version, groups, rules)"], id="no map"),
         pytest.param(
             "version: 1\nversion: 1", ['2:1: key "version" is given twice (the first is at FILE1:1)'], id="twice"
+        ),
+        pytest.param(
+            "version: 1\nrules: }",
+            ["2:8: is not YAML: while parsing a block node, expected the node content, but found '}'"],
+            id="no YAML",
         ),
         pytest.param(
             "version: 1\nrules:\n  - {subjects: [anonymous], packs: [*], role: reader}",

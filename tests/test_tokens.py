@@ -600,17 +600,24 @@ def test_a_file_that_cannot_be_written_is_named_with_what_to_do(
     assert (names(file), found.state(NOW)) == (["ci"], "valid")
 
 
-def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    file = opened(tmp_path / "none" / TOKENS)
+def test_the_directory_of_a_server_that_has_never_run_is_made(tmp_path: Path) -> None:
+    file = opened(tmp_path / "none" / "data" / TOKENS)
+    make(file)
+    assert names(file) == ["ci"]
+
+
+def test_another_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    file = TokenFile(tmp_path / "none" / TOKENS, tmp_path / TOKEN_USE)
     with pytest.raises(StorageUnavailableError, match=f"make the directory {tmp_path / 'none'} first"):
         make(file)
+    assert not (tmp_path / "none").exists()
 
 
 # Uses
 
 
 def used(file: TokenFile) -> dict[str, str | None]:
-    return {token.name: time and as_text(time) for token, time in file.tokens()}
+    return {token.name: as_text(time) if time else None for token, time in file.tokens()}
 
 
 def test_uses_are_known_at_once_and_to_others_when_they_are_written(path: Path, file: TokenFile, clock: Clock) -> None:

@@ -4,8 +4,7 @@
      "created": "2026-01-31T12:00:00Z", "expires": "2026-05-01T12:00:00Z", "revoked": null, "sha256": "…"}]}
 
 A token is `pkr_`, 43 random letters and digits, and 6 more that check the others, so that one that was mistyped can be
-told from one that was revoked without a look into the file. What is stored is its SHA-256. A slow hash would not help:
-nobody guesses 256 bits.
+told from one that was revoked. Its SHA-256 is stored; a slow hash would not help, as nobody guesses 256 bits.
 
 When a token was last used is kept in a file beside the packs, since the tokens' own may be mounted read-only. That one
 has only the beginning of each hash in it: whoever reads it learns nothing to try tokens against.
@@ -113,10 +112,9 @@ class _Tokens:
     """The tokens of one reading, and the entries that are none with what is wrong with them; they never change."""
 
     def __init__(self, tokens: Iterable[Token], unread: Sequence[Any] = (), problems: Iterable[str] = ()) -> None:
-        self.all = tuple(tokens)
+        self.all, self.unread = tuple(tokens), unread
         # Of entries that somebody has written twice the revoked one counts.
         self.by_hash = {token.sha256: token for token in sorted(self.all, key=lambda token: token.revoked is not None)}
-        self.unread = unread
         # Not by their number, which is another one whenever the file is written.
         self.problems = dict(zip(map(json.dumps, unread), problems, strict=True))
 
@@ -254,15 +252,13 @@ class TokenFile:
         """The tokens as they are in the file now, but for old ones; what they are in the end is written."""
         target = Path(os.path.realpath(self.path))
         try:
-            if self.path.parent == self.uses_path.parent:
-                # The directory of a server that has never run.
+            if self.path.parent == self.uses_path.parent:  # that of a server, which may never have run
                 target.parent.mkdir(parents=True, exist_ok=True)
             with self._lock, locked(target):
                 self._load()
                 tokens = [token for token in self._tokens.all if (token.ended(now) or now) > now - KEPT]
                 yield tokens
-                entries: list[Any] = [{**token.parts(), "sha256": token.sha256} for token in tokens]
-                entries += self._tokens.unread
+                entries = [*({**token.parts(), "sha256": token.sha256} for token in tokens), *self._tokens.unread]
                 data = json.dumps({"format": FORMAT, "tokens": entries}, indent=1).encode() + b"\n"
                 if len(data) > FILE_MAX:
                     raise StorageFullError(

@@ -71,10 +71,10 @@ def _host(runner: web.ServerRunner) -> str:
 
 
 def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return str(error)
     # Event loops put words of their own around what the system says; a name that is not found has no such number.
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno)
-    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
 
 
 def _warn(config: Debug) -> None:
