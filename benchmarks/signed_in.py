@@ -54,9 +54,8 @@ def main() -> int:
     for name in headers:
         each = sorted(one[name] / one["anonymous"] for one in rounds)
         ratios[name] = statistics.median(each)
-        print(
-            f"{name:10} {result[name]:8.0f} requests/s  {ratios[name]:.3f} of anonymous ({each[0]:.3f} to {each[-1]:.3f})"
-        )
+        spread = f"({each[0]:.3f} to {each[-1]:.3f})"
+        print(f"{name:10} {result[name]:8.0f} requests/s  {ratios[name]:.3f} of anonymous {spread}")
     print(f"\n{json.dumps({'rates': result, 'ratios': ratios, 'bound': args.bound})}")
     return int(min(ratios.values()) < args.bound)
 

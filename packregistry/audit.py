@@ -157,9 +157,10 @@ class Audit:
 
     def close(self) -> None:
         """`flush`, and close the file; a record that comes later is lost."""
-        self._sink.flush()
         if isinstance(self._sink, AuditFile):
             self._sink.close()
+        else:
+            self._sink.flush()
 
     def _dropped(self, count: int) -> str:
         reason = "nobody read standard output"

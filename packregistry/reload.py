@@ -1,8 +1,9 @@
 """Files that are read again when they change, while everything goes on with what was read before.
 
 A `Reloadable` is a file, or a few that belong together, and what was last read from them. `Reloader` looks at all of
-them again and again. What cannot be used leaves the last good state in force, is logged once, and raises a gauge until
-it is put right; it is tried again at every look, because a file may become readable without looking any different.
+them again and again, and reads what has changed a moment after it did. What cannot be used leaves the last good state
+in force, is logged once, and raises a gauge until it is put right; it is tried again at every look, because a file may
+become readable without looking any different.
 """
 
 from __future__ import annotations
@@ -102,12 +103,12 @@ class Reloader:
     async def _follow(self, entry: _Entry) -> None:
         while True:
             await self._sleep(self._interval)
-            await self._look(entry, everything=False)
+            await self._look(entry, is_patient=True)
 
-    async def _look(self, entry: _Entry, *, everything: bool) -> None:
+    async def _look(self, entry: _Entry, *, everything: bool = False, is_patient: bool = False) -> None:
         async with entry.lock:
             try:
-                if not await asyncio.to_thread(entry.load, everything=everything):
+                if not await asyncio.to_thread(entry.load, everything=everything, is_patient=is_patient):
                     return
                 await entry.after()
             except ReloadError as error:
@@ -128,13 +129,22 @@ class _Entry:
         self.lock = asyncio.Lock()
         self.failure: str | None = None
         self._reported: set[str] = set()
+        self._has_waited = False
 
-    def load(self, *, everything: bool) -> bool:
-        """Load the source if that is due; whether it was. To be called in a thread."""
-        due = everything or self.failure is not None or self.source.changed()
-        if due:
+    def load(self, *, everything: bool, is_patient: bool) -> bool:
+        """Load the source if that is due; whether it was. To be called in a thread.
+
+        Whoever is patient leaves a change alone until the look after the one that found it: a file that is written in
+        place is seen with a part of what belongs into it, and a part of the users are good users.
+        """
+        is_due = everything or self.failure is not None
+        if not is_due:
+            is_changed = self.source.changed()
+            is_due = is_changed and (self._has_waited or not is_patient)
+            self._has_waited = is_changed and not is_due
+        if is_due:
             self.source.load()
-        return due
+        return is_due
 
     def fail(self, failure: str) -> None:
         """Note a failure. Files written one after the other do not match for a moment, so one alone is not reported."""

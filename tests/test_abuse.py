@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from tests.factories import make_pack, publish
-from tests.process import Server, environment, serving
+from tests.process import Server, serving
 from tests.web import Site, basic
 from tests.web import serving as serving_here
 
@@ -157,7 +157,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     ]
     (tmp_path / "users").write_bytes(b"\n".join(lines) + b"\n")
     env = {"REGISTRY_AUTH": "htpasswd", "REGISTRY_AUTH_HTPASSWD_PATH": "users", "REGISTRY_PACKS_SETTLE": "0s"}
-    with serving(cwd=tmp_path, **env) as found:
+    # What a flood runs through is covered elsewhere, and takes twice as long where that is traced.
+    with serving(cwd=tmp_path, COVERAGE_PROCESS_CONFIG="", **env) as found:
         yield found
 
 
@@ -219,7 +220,7 @@ def asking_beside(server: Server, user: str, password: str) -> Iterator[list[tup
     ("credentials", "count"),
     [
         pytest.param(lambda number: b"reader:guess %d" % number, 100_000, id="passwords of one user"),
-        pytest.param(lambda number: b"user %d:guess" % number, 2_000, id="users, one password"),
+        pytest.param(lambda number: b"user %d:guess" % number, 600, id="users, one password"),
         pytest.param(lambda number: b"x:pkr_%060d" % number, 20_000, id="tokens"),
     ],
 )
@@ -260,7 +261,6 @@ def test_a_users_file_that_is_half_written_again_and_again_disturbs_nobody(serve
                 time.sleep(0.01)
         users.write_bytes(whole)
     assert {status for status, _ in seen} == {200}
-    assert environment()["PATH"]
     code, _, errors = server.stop()
     assert code == 0
     assert "Traceback" not in errors

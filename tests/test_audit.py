@@ -96,6 +96,7 @@ def test_a_record_says_who_did_what_to_what_and_what_came_of_it() -> None:
 def test_what_is_not_known_is_left_out_and_the_time_is_now() -> None:
     before = time.time()
     found = record(Event("directory", "system", "-", "withdraw", "hello:1.0.0"))
+    assert found["time"].endswith("Z")
     stamp = dt.datetime.strptime(found.pop("time"), "%Y-%m-%dT%H:%M:%S.%f%z")
     assert before - 0.001 <= stamp.timestamp() <= time.time()
     assert stamp.microsecond % 1000 == 0
@@ -178,8 +179,8 @@ def test_the_stream_is_standard_output_if_no_other_is_given(capsys: pytest.Captu
 
 def test_a_change_is_recorded_as_the_history_of_the_pack_has_it() -> None:
     stream = io.StringIO()
-    digest = Digest.of(b"x")
-    entry = HistoryEntry(3, "2026-01-31T12:00:00.123Z", "ann", "replace", Tag("1.0.0"), None, digest, "a fix")
+    before, after = Digest.of(b"x"), Digest.of(b"y")
+    entry = HistoryEntry(3, "2026-01-31T12:00:00.123Z", "ann", "replace", Tag("1.0.0"), before, after, "a fix")
     Audit(Settings(), {}, stream=stream).changed(PackName("hello"), entry, ANN)
     assert records(stream.getvalue()) == [
         {
@@ -190,7 +191,8 @@ def test_a_change_is_recorded_as_the_history_of_the_pack_has_it() -> None:
             "address": "192.0.2.7",
             "action": "replace",
             "object": "hello:1.0.0",
-            "after": digest,
+            "before": before,
+            "after": after,
             "result": "done",
             "reason": "a fix",
         }
@@ -215,6 +217,20 @@ def test_a_stalled_reader_is_not_waited_for_and_what_is_dropped_is_a_record(
     *written, last = records(received.decode())
     assert len(written) == 2000 - sum(lost)
     assert (last["action"], last["object"]) == ("drop", f"{sum(lost)} audit records")
+
+
+def test_closing_writes_what_a_slow_reader_takes_of_the_rest() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream, os.fdopen(reader, "rb", buffering=0) as source:
+        os.set_blocking(source.fileno(), False)
+        audit = Audit(Settings(), {}, stream=stream)
+        for _ in range(500):
+            audit.write(PUSHED)
+        received = source.read(1 << 20)
+        assert received.count(b"\n") < 500
+        audit.close()
+        received += source.read(1 << 20)
+    assert len(records(received.decode())) == 500
 
 
 def test_a_stream_that_cannot_be_written_loses_records_and_nobody_else_notices(
@@ -438,6 +454,31 @@ def test_half_a_record_on_a_full_disk_does_not_spoil_the_next(
     half, *whole = path.read_text().splitlines()
     assert len(half) == 10
     assert len(records("\n".join(whole))) == 2
+
+
+def test_of_records_that_are_written_together_those_that_are_on_the_disk_are_not_lost(
+    path: Path, lost: Losses, disk: Disk
+) -> None:
+    file = AuditFile(path, lost)
+    line = PUSHED.line({})
+    disk.room = 2 * (len(line) + 1)
+    with file._changed:
+        for _ in range(5):
+            file.write(line)
+    file.close()
+    assert sum(lost) == 3
+    assert path.read_text().splitlines() == [line] * 2
+
+
+def test_a_new_file_has_nothing_of_half_a_record_in_the_old_one(audit: Audit, path: Path, disk: Disk) -> None:
+    disk.room = 10
+    audit.write(PUSHED)
+    audit.flush()
+    path.unlink()
+    disk.room = 1 << 20
+    audit.write(PUSHED)
+    audit.flush()
+    assert path.read_text().startswith("{")
 
 
 def test_a_record_that_took_two_writes_is_whole(audit: Audit, path: Path, lost: Losses, monkeypatch: Any) -> None:

@@ -16,7 +16,10 @@ from tests.factories import descriptor, record, release
 
 ONE, TWO = Tag("1.0.0"), Tag("2.0.0")
 HERE = Origin("directory", "/packs/here")
-OTHER: dict[str, Any] = {"content": descriptor("other listing"), "archive": descriptor("other archive", "hello-1.0.0.tar.gz")}
+OTHER: dict[str, Any] = {
+    "content": descriptor("other listing"),
+    "archive": descriptor("other archive", "hello-1.0.0.tar.gz"),
+}
 
 
 def author(rights: Rights = ALL, **more: Any) -> changes.Author:
@@ -108,7 +111,7 @@ def test_a_conflict_is_named_to_whoever_may_create() -> None:
 
 def test_a_directory_replaces_its_own_content_with_the_rights_of_the_registry() -> None:
     before = held(origin=HERE)
-    changed, published = changes.publish(before, release(origin=HERE, **OTHER), author())
+    _, published = changes.publish(before, release(origin=HERE, **OTHER), author())
     assert published.action == "replaced"
     with pytest.raises(DeniedError):
         changes.publish(before, release(origin=HERE, **OTHER), author(ALL - {Action.OVERWRITE}))

@@ -129,8 +129,8 @@ class PolicyFile:
             _log.info("policy %s: %d rules", self.path, len(rules))
             if not any(_administers(rule) for rule in rules):
                 _log.warning(
-                    "policy %s: nobody can administer the registry, as no rule grants admin on all packs: "
-                    "its tokens can only be managed on its machine",
+                    "policy %s: nobody can administer the registry, but with a token of role admin: "
+                    "no rule grants admin on all packs",
                     self.path,
                 )
         self._reported = seen

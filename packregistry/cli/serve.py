@@ -45,8 +45,8 @@ def command(config_file: Path | None, addr: str | None, packs: tuple[str, ...], 
     packregistry serve /etc/spectro/config.yml
 
     SIGTERM and Ctrl-C finish the requests under way and exit with 0; SIGHUP reads users, tokens, policy and
-    certificates again. Exit code 1: the address or the data directory cannot be used; 2: the configuration, a file it names, or the
-    command line is wrong.
+    certificates again. Exit code 1: the address or the data directory cannot be used; 2: the configuration, a file it
+    names, or the command line is wrong.
     """
     flags = {
         "http.addr": addr,

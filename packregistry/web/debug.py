@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ _SHUTDOWN_SECONDS = 1.0
 
 @contextlib.asynccontextmanager
 async def debug_server(config: Debug, metrics: Metrics) -> AsyncIterator[str]:
-    """Serve the metrics as configured while the context is open, and give their URL; empty if they are not served.
+    """Serve the metrics as configured while the context is open, and give their URL for this machine; empty without.
 
     Raises `OSError` with a text that says what cannot be listened on, and why.
     """
@@ -67,6 +68,8 @@ class _Handler:
 
 def _host(runner: web.ServerRunner) -> str:
     host, port = runner.addresses[0][:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        return f"localhost:{port}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -74,7 +77,7 @@ def _reason(error: OSError | UnicodeError) -> str:
     if isinstance(error, UnicodeError):
         return str(error)
     # Event loops put words of their own around what the system says; a name that is not found has no such number.
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
 
 
 def _warn(config: Debug) -> None:
