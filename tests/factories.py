@@ -92,9 +92,9 @@ def make_pack(
 
 
 @asynccontextmanager
-async def open_registry(data: Path, *roots: Path, limits: Limits | None = None) -> AsyncIterator[Registry]:
-    """A registry on a filesystem storage at `data`, with the packs below `roots` published."""
-    registry = Registry(FilesystemStorage(data))
+async def open_registry(data: Path, *roots: Path, limits: Limits | None = None, **more: Any) -> AsyncIterator[Registry]:
+    """A registry on a filesystem storage at `data`, with the packs below `roots` published; `more` goes to it."""
+    registry = Registry(FilesystemStorage(data), **more)
     await registry.open()
     try:
         if roots:

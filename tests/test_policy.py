@@ -482,6 +482,7 @@ SUBJECT_FORMS = "write user:NAME, group:NAME, token:NAME, anonymous or authentic
         pytest.param("platform", "it is of no kind that there is (write group:platform)", id="a group without kind"),
         pytest.param("ann", f"it is of no kind that there is ({SUBJECT_FORMS})", id="a user without kind"),
         pytest.param("usr:ann", 'it is of no kind that there is (did you mean "user:ann"?)', id="kind misspelt"),
+        pytest.param("usr", f"it is of no kind that there is ({SUBJECT_FORMS})", id="kind alone"),
         pytest.param("role:admin", f"it is of no kind that there is ({SUBJECT_FORMS})", id="kind unknown"),
         pytest.param("user:", f"a name has at least one character ({SUBJECT_FORMS})", id="no name"),
         pytest.param("user: ", f"a name has at least one character ({SUBJECT_FORMS})", id="blank name"),

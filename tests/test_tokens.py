@@ -498,12 +498,20 @@ def test_a_revoked_token_is_known_as_such(path: Path, file: TokenFile, clock: Cl
         ("other", 'no token in force is called "other": list the tokens to see which there are'),
         ("void", 'no token in force is called "void": it is revoked: list'),
         ("old", 'no token in force is called "old": it is expired: list'),
+        ("both", 'no token in force is called "both": it is expired: list'),
         ("\x1b[2J" + "x" * 100, r'no token in force is called "\u001b[2Jxxx'),
     ],
-    ids=["unknown", "revoked", "expired", "hostile"],
+    ids=["unknown", "revoked", "expired", "the-last-one-counts", "hostile"],
 )
 def test_what_is_not_in_force_cannot_be_revoked(path: Path, clock: Clock, name: str, text: str) -> None:
-    write(path, entry("void", "pkr_1", revoked="2026-01-30T12:00:00Z"), entry("old", "pkr_2", expires=as_text(NOW)))
+    void, old = {"revoked": "2026-01-30T12:00:00Z"}, {"expires": as_text(NOW)}
+    write(
+        path,
+        entry("void", "pkr_1", **void),
+        entry("old", "pkr_2", **old),
+        entry("both", "pkr_3", **void),
+        entry("both", "pkr_4", **old),
+    )
     before = path.read_bytes()
     with pytest.raises(TokenUnknownError) as caught:
         opened(path).revoke(name)
@@ -647,6 +655,23 @@ def test_of_two_processes_the_later_use_counts(path: Path, file: TokenFile, cloc
     assert used(file) == {"ci": "2026-02-02T12:00:00Z"}
     file.flush_uses()
     assert used(opened(path)) == {"ci": "2026-02-02T12:00:00Z"}
+
+
+def test_several_processes_lose_no_use_of_each_other(path: Path, file: TokenFile, clock: Clock) -> None:
+    made = [make(file, f"t{number}")[0] for number in range(4)]
+
+    def work(number: int) -> None:
+        own = opened(path)
+        for count in range(5):
+            own.note_use(made[number], NOW + (count + 1) * DAY)
+            own.flush_uses()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert used(file) == {token.name: "2026-02-05T12:00:00Z" for token in made}
 
 
 def test_a_token_of_the_same_name_was_not_used(file: TokenFile, clock: Clock) -> None:

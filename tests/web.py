@@ -24,7 +24,7 @@ from multidict import CIMultiDict
 from packregistry.audit import Audit
 from packregistry.config import Config, Htpasswd
 from packregistry.metrics import Metrics
-from packregistry.registry import Registry
+from packregistry.registry import Registry, unheard
 from packregistry.web.accesslog import AccessLog, logger_class
 from packregistry.web.app import create_app
 from packregistry.web.listener import Runner
@@ -224,7 +224,9 @@ async def serving(
     if users:
         used = with_users(used, users_file(data.parent / f"{data.name}-users", users))
     async with AsyncExitStack() as stack:
-        registry = await stack.enter_async_context(open_registry(data, *roots))
+        registry = await stack.enter_async_context(
+            open_registry(data, *roots, changed=audit.changed if audit else unheard)
+        )
         security = await secured(used, registry.storage.local, Metrics(), audit)
         stack.callback(security.authenticator.close)
         log = io.StringIO()

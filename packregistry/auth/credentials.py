@@ -32,7 +32,7 @@ from packregistry.auth.header import Given, challenge, parsed
 from packregistry.auth.htpasswd import PASSWORD_MAX, HtpasswdFile, Users, decoded
 from packregistry.auth.memory import Memory, Seal
 from packregistry.auth.throttle import Pair, Throttle, network_of
-from packregistry.auth.tokens import TokenFile
+from packregistry.auth.tokens import TokenFile, is_whole
 from packregistry.errors import TooManyRequestsError, UnauthorizedError
 from packregistry.masking import masked
 from packregistry.model import shown
@@ -287,7 +287,7 @@ class CredentialAuthenticator:
             self._refused.put(attempt.identity, True)
 
     async def _token(self, authorization: str, secret: str, user: bytes, address: str) -> Principal:
-        state = "unknown"
+        state = "unknown" if is_whole(secret) else "mistyped"
         if self._tokens is not None:
             file = await self._reread(self._tokens)
             token, now = self._tokens.find(secret), self._now()

@@ -6,6 +6,7 @@ import base64
 import binascii
 from typing import NamedTuple
 
+from packregistry.auth.htpasswd import decoded
 from packregistry.masking import TOKEN_PREFIX
 
 HEADER_MAX = 8192
@@ -44,6 +45,14 @@ def parsed(authorization: str) -> Given | None:
     secret = password or user
     is_token = secret.startswith(_PREFIX)
     return Given(user, password, secret.decode("ascii", "backslashreplace") if is_token else None)
+
+
+def claimed(authorization: str | None) -> str:
+    """Return whom a header says it is of, which need not be so: a user's name, `a token`, or nothing."""
+    given = None if authorization is None else parsed(authorization)
+    if given is None:
+        return ""
+    return "a token" if given.secret is not None else decoded(given.user)
 
 
 def challenge(realm: str) -> str:

@@ -59,7 +59,7 @@ def read_rules(path: Path) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
     A file without rules (`rules: []`) is in order. Takes milliseconds: to be called in a thread.
     """
     report = Report()
-    found = read_file(path, report)
+    found = read_file(path, report, when_empty="write version: 1 and rules")
     rules = _Reader(report).read(found) if found is not None and not report.errors else ()
     if report.errors:
         # What stands behind an anchor is read each time it is used.

@@ -86,10 +86,10 @@ class Token:
             return "revoked"
         return "expired" if self.expires is not None and self.expires <= now else "valid"
 
-    def ended(self, now: dt.datetime) -> dt.datetime | None:
-        """Since when it has not been in force any more, if it is not."""
-        ends = [end for end in (self.revoked, self.expires) if end is not None and end <= now]
-        return min(ends, default=None)
+    @property
+    def end(self) -> dt.datetime | None:
+        """When it ceases to be in force, or has, if it ever does."""
+        return min((end for end in (self.revoked, self.expires) if end is not None), default=None)
 
     def as_json(self, now: dt.datetime, used: dt.datetime | None) -> Json:
         """What may be shown of it."""
@@ -256,7 +256,7 @@ class TokenFile:
                 target.parent.mkdir(parents=True, exist_ok=True)
             with self._lock, locked(target):
                 self._load()
-                tokens = [token for token in self._tokens.all if (token.ended(now) or now) > now - KEPT]
+                tokens = [token for token in self._tokens.all if (token.end or now) > now - KEPT]
                 yield tokens
                 entries = [*({**token.parts(), "sha256": token.sha256} for token in tokens), *self._tokens.unread]
                 data = json.dumps({"format": FORMAT, "tokens": entries}, indent=1).encode() + b"\n"

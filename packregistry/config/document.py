@@ -68,8 +68,11 @@ class _Loader(yaml.SafeLoader):
         return self.peek(index) not in _BLANK + ",[]{}"
 
 
-def read_file(path: Path, report: Report) -> Found | None:
-    """The document in the file at `path`, or None when `report` says what is wrong with it."""
+def read_file(path: Path, report: Report, *, when_empty: str = _EMPTY_REMEDY) -> Found | None:
+    """The document in the file at `path`, or None when `report` says what is wrong with it.
+
+    `when_empty` is the remedy for a file with nothing in it.
+    """
     name = str(path)
     try:
         with path.open("rb") as file:
@@ -93,19 +96,19 @@ def read_file(path: Path, report: Report) -> Found | None:
         column = error.start - data.rfind(b"\n", 0, error.start)
         report.error(f"{name}:{line}:{column}", "", "is not UTF-8 text", "save the file as UTF-8")
         return None
-    found = read_text(text, lambda mark: f"{name}:{mark.line + 1}:{mark.column + 1}", name, report)
+    found = read_text(text, lambda mark: f"{name}:{mark.line + 1}:{mark.column + 1}", name, report, when_empty)
     if found and found.value in (None, ""):
-        report.error(name, "", "is empty", _EMPTY_REMEDY)
+        report.error(name, "", "is empty", when_empty)
     return found
 
 
-def read_text(text: str, where: Where, name: str, report: Report) -> Found | None:
+def read_text(text: str, where: Where, name: str, report: Report, when_empty: str = _EMPTY_REMEDY) -> Found | None:
     """The document that `text` is, or None when `report` says what is wrong; `name` is the place of the whole."""
     before = len(report.errors)
     try:
         node = yaml.compose(text, _Loader)
         if node is None:
-            report.error(name, "", "is empty", _EMPTY_REMEDY)
+            report.error(name, "", "is empty", when_empty)
             return None
         found = _Converter(where, report).convert(node)
     except yaml.MarkedYAMLError as error:

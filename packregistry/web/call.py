@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from packregistry.audit import Event
+from packregistry.audit import DONE, Event
 from packregistry.auth import ANONYMOUS, Actor, Principal
+from packregistry.auth.header import claimed
 from packregistry.auth.rights import Action, Rights
 from packregistry.blobcache import BlobCache
 from packregistry.config import Config
@@ -83,11 +84,18 @@ class Call:
         return (name for name in names if Action.READ in self.rights(name))
 
     def note(self, action: str, what: str, refusal: RegistryError | None = None) -> None:
-        """Keep an audit record of what was done to `what`, or was refused."""
+        """Keep an audit record of what was done to `what`, or was refused.
+
+        Of somebody whose credentials were no good it has the name they gave, with the method `none`.
+        """
         audit = self.site.security.audit
-        if audit is not None:
-            result = ("done", 200, "") if refusal is None else (refusal.code, refusal.status, str(refusal))
-            audit.write(Event.of(self.actor, action, what, *result))
+        if audit is None:
+            return
+        by = self.actor
+        if self.principal is ANONYMOUS and (name := claimed(self.request.headers.get("Authorization"))):
+            by = replace(by, name=name)
+        result = (DONE, 0, "") if refusal is None else (refusal.code, refusal.status, str(refusal))
+        audit.write(Event.of(by, action, what, *result))
 
     def url(self, path: str) -> str:
         """What a client asks for to get `path`, wherever it sees the registry."""

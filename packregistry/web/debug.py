@@ -67,7 +67,8 @@ class _Handler:
 
 
 def _host(runner: web.ServerRunner) -> str:
-    host, port = runner.addresses[0][:2]
+    # Of every interface, IPv4 and IPv6 are two sockets, with two ports if the system chooses; `localhost` is in IPv4.
+    host, port = min(runner.addresses, key=len)[:2]
     if ipaddress.ip_address(host).is_unspecified:
         return f"localhost:{port}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
