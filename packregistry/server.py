@@ -133,10 +133,9 @@ def bind(address: Address) -> socket.socket:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(target)
-    except OSError as error:
-        raise StartError(
-            f"cannot listen on {address}: {error.strerror}\nChoose another address with --addr HOST:PORT."
-        ) from error
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise StartError(f"cannot listen on {address}: {why}\nChoose another address with --addr HOST:PORT.") from error
     return bound
 
 
@@ -176,7 +175,7 @@ async def _audited(config: Config, metrics: Metrics) -> AsyncIterator[Audit | No
     try:
         yield audit
     finally:
-        audit.close()
+        await asyncio.to_thread(audit.close)
 
 
 async def _security(

@@ -896,7 +896,7 @@ async def test_what_looks_like_a_token_is_never_logged(
     site = make_site()
     assert await site.status(given) == 401
     (line,) = failures(caplog)
-    assert line.startswith(f'authentication failed user="{user}" address={ADDRESS} reason=mistyped-')
+    assert line.startswith(f'authentication failed user="{user}" address={ADDRESS} reason=')
 
 
 @pytest.mark.parametrize("secret", [b"pkr_one", b"pkr_\xff", b"pkr_"], ids=["known", "not-ascii", "prefix-alone"])

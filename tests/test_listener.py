@@ -35,6 +35,7 @@ from tests.web import Connection, request
 DEADLINE = 10
 NEVER = 3600.0
 SOON = 0.01
+LARGE = 16 * 1024 * 1024
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 Test = Callable[[Coroutine[Any, Any, None]], None]
@@ -103,6 +104,10 @@ class Work:
         await response.write(b"56789")
         return response
 
+    async def large(self, request: web.Request) -> web.Response:
+        self.begun.set()
+        return web.Response(body=b"x" * LARGE)
+
     async def failing(self, request: web.Request) -> web.Response:
         raise ValueError("<script>")
 
@@ -155,6 +160,7 @@ def application(tls: Tls | None, work: Work) -> web.Application:
     app.router.add_put("/upload", work.upload)
     app.router.add_put("/refused", work.hello)
     app.router.add_get("/download", work.download)
+    app.router.add_get("/large", work.large)
     app.router.add_get("/failing", work.failing)
     return app
 
@@ -235,6 +241,19 @@ def test_the_end_of_the_runner_is_the_listeners(run: Test, files: Files) -> None
     run(main())
 
 
+def test_nothing_is_left_of_a_handshake_and_of_a_listener(run: Test, files: Files) -> None:
+    async def main() -> None:
+        for tls in (None, files.tls):
+            async with listening(tls) as place:
+                assert await place.status() == 200
+                await until(lambda place=place: not place.listener._shaking)  # type: ignore[misc]
+                await place.listener.switch()
+                await place.listener.stop()
+                assert not [task for task in asyncio.all_tasks() if task.get_name() == "retire"]
+
+    run(main())
+
+
 class Scarce(socket.socket):
     """A socket that cannot accept anything a few times."""
 
@@ -262,9 +281,16 @@ def test_what_cannot_be_accepted_now_is_later(
     ] * 2
 
 
-def test_stopping_while_nothing_can_be_accepted_is_for_good(run: Test, files: Files) -> None:
+def test_stopping_while_nothing_can_be_accepted_is_for_good(
+    run: Test, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", SOON)
+    mistakes: list[dict[str, Any]] = []
+
     async def main() -> None:
-        sock = Scarce()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: mistakes.append(context))
+        sock, passed = Scarce(), asyncio.Event()
         async with listening(files.tls, bound=sock) as place:
             reader, writer = await asyncio.open_connection(*place.address)
             await until(lambda: sock.failures < Scarce.failures)
@@ -272,9 +298,11 @@ def test_stopping_while_nothing_can_be_accepted_is_for_good(run: Test, files: Fi
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
             writer.close()
-        assert sock.failures == Scarce.failures - 1
+            loop.call_later(2 * SOON, passed.set)
+            await passed.wait()
 
     run(main())
+    assert mistakes == []
 
 
 def test_why_there_is_no_tls_is_logged(run: Test, files: Files, caplog: pytest.LogCaptureFixture) -> None:
@@ -445,6 +473,21 @@ def test_a_kept_connection_ends_without_a_request(run: Test, files: Files, asked
     run(main())
 
 
+def test_a_connection_of_those_trusted_now_goes_on(run: Test, files: Files) -> None:
+    async def main() -> None:
+        own = certificates.client("ann", "clients")
+        async with listening(files.tls, grace=SOON) as place, place.connect(own) as stale:
+            files.trust("clients", "others")
+            await asyncio.to_thread(files.tls.load)
+            async with place.connect(own) as fresh:
+                await place.listener.switch()
+                assert await stale.ended() == b""
+                await fresh.send(request("/"))
+                assert "Connection" not in (await fresh.answer()).headers
+
+    run(main())
+
+
 def test_what_is_being_sent_and_received_is_so_to_its_end(run: Test, files: Files) -> None:
     own = certificates.client("ann", "clients")
 
@@ -488,6 +531,19 @@ def test_a_connection_that_is_told_to_end_does_so_with_an_answer_that_has_begun(
     run(main())
 
 
+def test_a_connection_that_is_told_to_end_does_so_with_an_answer_that_waits_for_its_reader(run: Test) -> None:
+    async def main() -> None:
+        async with listening() as place, place.connect() as down:
+            await down.send(request("/large"))
+            assert (await down.head())[0] == 200
+            server = place.runner.server
+            assert isinstance(server, module.Server)
+            assert server.end()
+            assert len(await down.ended()) == LARGE
+
+    run(main())
+
+
 def test_a_connection_whose_request_has_more_to_come_ends_after_that(run: Test) -> None:
     """The answer is out, and what nobody wanted of the body is awaited."""
 
@@ -500,6 +556,22 @@ def test_a_connection_whose_request_has_more_to_come_ends_after_that(run: Test) 
             assert server.end()
             await up.send(b"56789")
             await until(lambda: not server.end())
+            assert await up.ended() == b""
+
+    run(main())
+
+
+def test_a_connection_that_could_not_end_yet_does_so_later(run: Test, files: Files) -> None:
+    own = certificates.client("ann", "clients")
+
+    async def main() -> None:
+        async with listening(files.tls, grace=SOON) as place, place.connect(own) as up, place.connect(own) as idle:
+            await up.send(PUT.replace(b"/upload", b"/refused"))
+            assert "Connection" not in (await up.answer()).headers
+            files.trust("others")
+            await place.reload()
+            assert await idle.ended() == b""
+            await up.send(b"56789")
             assert await up.ended() == b""
 
     run(main())
@@ -579,6 +651,8 @@ def test_what_is_no_http_is_answered_in_our_words(
             reason = answer.json()["errors"][0]["detail"]["reason"]
             assert reason.startswith(bad.reason)
             assert len(reason) <= 120
+            assert "\n" not in reason
+            assert not reason.endswith(":")
             assert answer.body.isascii()
             assert all(byte >= 0x20 for byte in answer.body)
             assert answer.headers.getall("Server") == ["packregistry"]

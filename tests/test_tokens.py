@@ -795,6 +795,9 @@ class Noted:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
+    def changed(self, *_: object) -> None:
+        """Packs are changed elsewhere."""
+
     def write(self, event: Event) -> None:
         self.events.append(event)
 

@@ -25,12 +25,11 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from packregistry.auth import ANONYMOUS, Method, Principal
 from packregistry.auth.header import Given, challenge, parsed
 from packregistry.auth.htpasswd import PASSWORD_MAX, HtpasswdFile, Users, decoded
-from packregistry.auth.memory import Memory, Seal
+from packregistry.auth.memory import Known, KnownToken, Memory, Recent, Seal
 from packregistry.auth.throttle import Pair, Throttle, network_of
 from packregistry.auth.tokens import TokenFile, is_whole
 from packregistry.errors import TooManyRequestsError, UnauthorizedError
@@ -43,6 +42,8 @@ logger = logging.getLogger("packregistry.auth")
 
 REMEMBERED_MAX = 4096
 REMEMBERED_SECONDS = 300.0
+RECENT_SECONDS = 1.0
+LOOK_SECONDS = 0.02  # between two looks whether another process has changed the tokens
 TOKEN_SECONDS = 60.0  # after which a token is looked up again, and its use is noted
 FAMILIAR_MAX = 4096
 FAMILIAR_SECONDS = 86400.0
@@ -58,23 +59,6 @@ _ANY_TOKEN = b":token"  # in place of a user; none is called so, as a user name 
 _UNREADABLE = ("the Authorization header cannot be read", "send Basic base64(user:password), or Bearer and a token")
 _WRONG_PASSWORD = ("the user name or the password is wrong", "check both")
 _WRONG_TOKEN = ("the token is not valid", "it may have expired or been revoked: use another")
-
-
-class _Known(NamedTuple):
-    """Credentials that were good against the hash `stored` of `user`; `subject` stands for the user in the throttle."""
-
-    user: bytes
-    stored: bytes
-    subject: bytes
-    principal: Principal
-
-
-class _KnownToken(NamedTuple):
-    """A token that is valid until the clock says `until`, if its file still looks as it did."""
-
-    principal: Principal
-    file: tuple[int, ...]
-    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +123,10 @@ class CredentialAuthenticator:
         self._clock = clock
         self._now = now
         self._seal = Seal()
-        self._known: Memory[_Known] = Memory(REMEMBERED_MAX, REMEMBERED_SECONDS, clock)
+        self._known: Memory[Known] = Memory(REMEMBERED_MAX, REMEMBERED_SECONDS, clock)
         # By themselves: a token comes with as many user names as its holder likes, and pushes no user out.
-        self._known_tokens: Memory[_KnownToken] = Memory(REMEMBERED_MAX, TOKEN_SECONDS, clock)
+        self._known_tokens: Memory[KnownToken] = Memory(REMEMBERED_MAX, TOKEN_SECONDS, clock)
+        self._recent: dict[bytes, Recent] = {}
         self._familiar: Memory[bool] = Memory(FAMILIAR_MAX, FAMILIAR_SECONDS, clock)
         self._refused: Memory[bool] = Memory(REFUSED_MAX, REFUSED_SECONDS, clock)
         self._throttle = Throttle(clock)
@@ -159,14 +144,18 @@ class CredentialAuthenticator:
         """
         if authorization is None:
             return ANONYMOUS
-        header = self._sealed(authorization)
-        known = self._lookup(header)
-        if known is None:
-            return self._lookup_token(header)
-        if self._throttle.is_contested(known.subject):
-            return None
-        self._observe("basic", "remembered")
-        return known.principal
+        header = self._seal(authorization.encode("utf-8", "surrogatepass"))
+        recent = self._recent.get(header)
+        if recent is not None:
+            now = self._clock()
+            if recent.users is self._file.users and self._throttle.calm_from <= now < recent.until:
+                self._observe("basic", "remembered")
+                return recent.principal
+            tokens = self._tokens
+            if tokens is not None and recent.tokens is tokens.current and now < recent.until:
+                self._observe("token", "remembered")
+                return recent.principal
+        return self._lookup_any(header)
 
     async def verify(self, authorization: str | None, address: str, /) -> Principal:
         """Return the principal, `ANONYMOUS` without credentials. Each refusal is a line in the log.
@@ -187,7 +176,22 @@ class CredentialAuthenticator:
         """Let the hashing threads go; checks that have not begun are cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _lookup(self, header: bytes) -> _Known | None:
+    def _lookup_any(self, header: bytes) -> Principal | None:
+        known = self._lookup(header)
+        if known is None:
+            return self._lookup_token(header)
+        if self._throttle.is_contested(known.subject):
+            return None
+        self._note_recent(header, Recent(known.principal, self._clock() + RECENT_SECONDS, self._file.users, None))
+        self._observe("basic", "remembered")
+        return known.principal
+
+    def _note_recent(self, header: bytes, recent: Recent) -> None:
+        if len(self._recent) >= REMEMBERED_MAX:
+            self._recent.clear()
+        self._recent[header] = recent
+
+    def _lookup(self, header: bytes) -> Known | None:
         known = self._known.get(header)
         return known if known is not None and self._file.users.stored(known.user) == known.stored else None
 
@@ -197,6 +201,8 @@ class CredentialAuthenticator:
             return None
         if fingerprint(self._tokens.path) != known.file:
             return None
+        until = min(known.until, self._clock() + LOOK_SECONDS)
+        self._note_recent(header, Recent(known.principal, until, None, self._tokens.current))
         self._observe("token", "remembered")
         return known.principal
 
@@ -281,7 +287,7 @@ class CredentialAuthenticator:
         if check.cancelled() or check.exception() is not None:
             return  # those who wait get it
         if check.result():
-            known = _Known(attempt.given.user, attempt.stored or b"", attempt.pair.subject, attempt.principal)
+            known = Known(attempt.given.user, attempt.stored or b"", attempt.pair.subject, attempt.principal)
             self._known.put(attempt.header, known)
         else:
             self._refused.put(attempt.identity, True)
@@ -296,7 +302,7 @@ class CredentialAuthenticator:
                 if state == "valid":
                     left = TOKEN_SECONDS if token.expires is None else (token.expires - now).total_seconds()
                     until = self._clock() + min(left, TOKEN_SECONDS)
-                    self._known_tokens.put(self._sealed(authorization), _KnownToken(token.principal, file, until))
+                    self._known_tokens.put(self._sealed(authorization), KnownToken(token.principal, file, until))
                     self._tokens.note_use(token, now)
                     self._observe("token", "verified")
                     return token.principal

@@ -6,7 +6,10 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+from packregistry.auth import Principal
+from packregistry.auth.htpasswd import Users
 
 V = TypeVar("V")
 
@@ -52,6 +55,36 @@ class Memory(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+class Known(NamedTuple):
+    """Credentials that were good against the hash `stored` of `user`; `subject` stands for the user in the throttle."""
+
+    user: bytes
+    stored: bytes
+    subject: bytes
+    principal: Principal
+
+
+class KnownToken(NamedTuple):
+    """A token that is valid until the clock says `until`, if its file still looks as it did."""
+
+    principal: Principal
+    file: tuple[int, ...]
+    until: float
+
+
+class Recent(NamedTuple):
+    """Credentials that were asked for a moment ago and are good until the clock says `until`, if all is as it was.
+
+    That is: `users` are still those in force, or for a token `tokens` are. Looking all of it up anew for each of
+    thousands of requests a second would cost each of them twentieths of its time.
+    """
+
+    principal: Principal
+    until: float
+    users: Users | None
+    tokens: object
 
 
 class Seal:

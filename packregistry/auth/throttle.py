@@ -52,6 +52,7 @@ class Throttle:
         self._seal = Seal()
         self._records: Memory[_Record] = Memory(size, FORGET_SECONDS, clock)
         self._contested: Memory[float] = Memory(size, WAIT_MAX, clock)
+        self.calm_from = 0.0  # the clock's time from which on nobody is contested
 
     def pair(self, network: str, subject: bytes) -> Pair:
         """Return what stands for an address (`network_of` one) and a user."""
@@ -95,6 +96,7 @@ class Throttle:
 
     def _block(self, pair: Pair, record: _Record) -> None:
         record.until = self._clock() + min(WAIT_MAX, 2.0 ** min(record.failures - FAILURES_MAX, 6))
+        self.calm_from = max(self.calm_from, record.until)
         # Another pair of the same user may have to wait longer.
         self._contested.put(pair.subject, max(record.until, self._contested.get(pair.subject) or 0.0))
 

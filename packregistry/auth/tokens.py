@@ -131,7 +131,7 @@ class TokenFile:
         self.path = path
         self.uses_path = uses_path
         self._seen: tuple[int, ...] = (-1,)
-        self._tokens = _Tokens(())
+        self.current = _Tokens(())
         self._reported: frozenset[str] = frozenset()
         self._uses: dict[str, dt.datetime] = {}
         self._flushed: dict[str, dt.datetime] = {}
@@ -153,12 +153,12 @@ class TokenFile:
         """The token that a client sent, in force or not."""
         if not secret.startswith(TOKEN_PREFIX) or not secret.isascii():
             return None
-        return self._tokens.by_hash.get(hashlib.sha256(secret.encode()).hexdigest())
+        return self.current.by_hash.get(hashlib.sha256(secret.encode()).hexdigest())
 
     def tokens(self) -> list[tuple[Token, dt.datetime | None]]:
         """All tokens by name, the latest first where there were several, and when each was last used."""
         uses = self._all_uses()
-        found = sorted(self._tokens.all, key=lambda token: (token.name, -token.created.timestamp()))
+        found = sorted(self.current.all, key=lambda token: (token.name, -token.created.timestamp()))
         return [(token, uses.get(token.sha256[:_ID_LENGTH])) for token in found]
 
     def create(
@@ -211,7 +211,7 @@ class TokenFile:
         if uses == self._flushed:
             return
         with locked(self.uses_path):
-            known = {token.sha256[:_ID_LENGTH] for token in self._tokens.all}
+            known = {token.sha256[:_ID_LENGTH] for token in self.current.all}
             # Another process may know tokens that this one has not read of yet.
             recent = _now() - KEPT
             lines = {key: as_text(used) for key, used in self._all_uses().items() if key in known or used > recent}
@@ -233,19 +233,19 @@ class TokenFile:
             with self.path.open("rb") as file:
                 data = file.read(FILE_MAX + 1)
         except FileNotFoundError:
-            self._tokens = _Tokens(())
+            self.current = _Tokens(())
             return
         except OSError as error:
             raise ReloadError(
                 f"token file {self.path} cannot be read by uid {os.geteuid()} ({error.strerror}): make it readable"
             ) from error
-        self._tokens = _parsed(self.path, data)
-        news = [problem for entry, problem in self._tokens.problems.items() if entry not in self._reported]
+        self.current = _parsed(self.path, data)
+        news = [problem for entry, problem in self.current.problems.items() if entry not in self._reported]
         for problem in news[:_LINES_LOGGED]:
             _log.warning("token file %s: %s; it is left out: put it right, or remove it", self.path, problem)
         if len(news) > _LINES_LOGGED:
             _log.warning("token file %s: %d more are left out", self.path, len(news) - _LINES_LOGGED)
-        self._reported = frozenset(self._tokens.problems)
+        self._reported = frozenset(self.current.problems)
 
     @contextlib.contextmanager
     def _edited(self, now: dt.datetime) -> Iterator[list[Token]]:
@@ -256,9 +256,9 @@ class TokenFile:
                 target.parent.mkdir(parents=True, exist_ok=True)
             with self._lock, locked(target):
                 self._load()
-                tokens = [token for token in self._tokens.all if (token.end or now) > now - KEPT]
+                tokens = [token for token in self.current.all if (token.end or now) > now - KEPT]
                 yield tokens
-                entries = [*({**token.parts(), "sha256": token.sha256} for token in tokens), *self._tokens.unread]
+                entries = [*({**token.parts(), "sha256": token.sha256} for token in tokens), *self.current.unread]
                 data = json.dumps({"format": FORMAT, "tokens": entries}, indent=1).encode() + b"\n"
                 if len(data) > FILE_MAX:
                     raise StorageFullError(

@@ -161,7 +161,6 @@ class Listener(web.BaseSite):
         self._listening = listening
         self._tls = tls
         self._grace = grace
-        self._authorities = tls.authorities if tls else b""
         self._shaking: dict[asyncio.Task[None], ssl.SSLContext] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -189,9 +188,8 @@ class Listener(web.BaseSite):
         Each ends with the next answer (`CommonHeaders`), and without one after `grace`, or after the answer that is
         under way then. Other certificates of the server's own end no connection.
         """
-        if self._tls is None or self._tls.authorities == self._authorities:
+        if self._tls is None:
             return
-        self._authorities = self._tls.authorities
         task = asyncio.create_task(self._retire(self._tls), name="retire")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
@@ -226,7 +224,6 @@ class Listener(web.BaseSite):
                 loop.remove_reader(self._listening)
                 self._pause = loop.call_later(_RETRY_SECONDS, self._resume, tls)
                 return
-            accepted.setblocking(False)
             context = tls.context
             task = loop.create_task(self._shake(accepted, address[0], context))
             self._shaking[task] = context
