@@ -30,6 +30,9 @@ from packregistry.model import Digest, HistoryEntry, Origin, PackName, PackRecor
 # A pack that changes hourly keeps six weeks of history; the record stays below half a megabyte.
 HISTORY_MAX = 1000
 
+# What does not say that a version had other content.
+_SAME_CONTENT = frozenset({"tag", "untag", "adopt", "manifest"})
+
 
 @dataclass(frozen=True, slots=True)
 class Author:
@@ -118,10 +121,17 @@ def withdraw(record: PackRecord, tags: Collection[Tag], author: Author, origin: 
     return record
 
 
-def remove(record: PackRecord, tag: Tag, author: Author) -> tuple[PackRecord, Removed]:
-    """Remove the release that `tag` stands for, with all its tags. Raises `ManifestUnknownError`."""
+def remove(record: PackRecord, tag: Tag, author: Author, manifest: Digest | None = None) -> tuple[PackRecord, Removed]:
+    """Remove the release that `tag` stands for, with all its tags.
+
+    Raises `ManifestUnknownError`, also where it does not have the `manifest` that is given any more.
+    """
     _check(record, author, Action.DELETE)
     release = Pack(record).release(tag)
+    if manifest is not None and release.manifest.digest != manifest:
+        raise ManifestUnknownError(
+            f"{record.name}:{release.tag} has another manifest by now", detail={"digest": manifest}, remedy="look again"
+        )
     _check_removable(record, release)
     return _without(record, release, author, "delete")
 
@@ -131,6 +141,7 @@ def tag(record: PackRecord, new: Tag, target: Tag, author: Author) -> tuple[Pack
 
     Raises `ManifestUnknownError` for an unknown target and `TagInvalidError` where `new` is another release's own tag.
     """
+    check_publisher(author.user, author.rights, record.name)
     release = Pack(record).release(target)
     before = record.tags.get(new)
     if new == release.tag:
@@ -176,9 +187,9 @@ def restore(record: PackRecord, wanted: Tag, entry: int | None, author: Author) 
     Raises `ManifestUnknownError` where that content is not kept any more, and `ParameterInvalidError`.
     """
     target = record.tags.get(wanted, wanted)
-    digest = _content_at(record, target, entry)
     current = record.releases.get(target)
     _check(record, author, Action.OVERWRITE if current else Action.CREATE)
+    digest = _content_at(record, target, entry)
     if current is not None and current.archive.digest == digest:
         raise ParameterInvalidError(f"{record.name}:{target} holds that content now", detail={"digest": digest})
     found = next((item for item in reversed(record.retired) if _is(item.release, target, digest)), None)
@@ -218,20 +229,25 @@ def conflict(record: PackRecord, before: Release, release: Release) -> ReleaseCo
 def _keep(record: PackRecord, before: Release, release: Release, author: Author) -> tuple[PackRecord, Published]:
     """The same content again: nothing changes but where it comes from, what is read in it, and its manifest.
 
-    Another manifest takes the place of the one there is only if the author may overwrite.
+    That somebody takes over what came from a directory, and another manifest, takes the right to overwrite.
     """
+    is_push, may_overwrite = release.origin.kind == "push", Action.OVERWRITE in author.rights
     # What somebody pushed stays when a directory with the same content goes.
-    moved = before.origin if before.origin.kind == "push" else release.origin
+    moved = before.origin if before.origin.kind == "push" or (is_push and not may_overwrite) else release.origin
     kept = replace(before, origin=moved, metadata=release.metadata, problems=release.problems)
-    is_same_archive = release.archive.digest == before.archive.digest
-    if release.origin.kind == "push" and is_same_archive and Action.OVERWRITE in author.rights:
+    if is_push and may_overwrite and release.archive.digest == before.archive.digest:
         kept = replace(kept, manifest=release.manifest, extra=release.extra)
     if release.origin.kind == "push" and before.hidden:
         _check(record, author, Action.CREATE)
         kept = replace(kept, hidden=False)
         changed = _noted(_with(record, kept), author, "tag", kept.tag, None, kept)
         return changed, Published(record.name, kept, "created")
-    return _with(record, kept), Published(record.name, kept, "unchanged")
+    changed = _with(record, kept)
+    if is_push and before.origin.kind != kept.origin.kind:
+        changed = _noted(changed, author, "adopt", kept.tag, before, kept)
+    if before.manifest.digest != kept.manifest.digest:
+        changed = _noted(changed, author, "manifest", kept.tag, before, kept)
+    return changed, Published(record.name, kept, "unchanged")
 
 
 def _check(record: PackRecord, author: Author, action: Action) -> None:
@@ -242,14 +258,14 @@ def _check(record: PackRecord, author: Author, action: Action) -> None:
 def _check_removable(record: PackRecord, release: Release) -> None:
     if release.origin.kind == "directory":
         raise WatchedReleaseError(
-            f"{record.name}:{release.tag} comes from the watched directory {release.origin.directory}",
-            remedy="remove that directory: as long as it is there, the release would come back",
+            f"{record.name}:{release.tag} comes from a watched directory",
+            remedy="remove it from that directory: as long as it is there, the release would come back",
         )
 
 
 def _content_at(record: PackRecord, target: Tag, entry: int | None) -> Digest:
     """The archive digest `target` had after the entry, or before its newest change."""
-    own = [item for item in record.history if item.tag == target and item.action not in {"tag", "untag"}]
+    own = [item for item in record.history if item.tag == target and item.action not in _SAME_CONTENT]
     if entry is None:
         digest = own[-1].before if own else None
     else:

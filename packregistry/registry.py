@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import dataclasses
 import datetime as dt
+import functools
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import TypeVar
 
 from packregistry import archive, changes, manifests
 from packregistry.auth import Actor
+from packregistry.auth.rights import NOTHING
 from packregistry.catalog import Pack
 from packregistry.changes import Published, Removed
 from packregistry.errors import (
@@ -168,9 +171,9 @@ class Registry:
         release, blobs = await asyncio.to_thread(self._assemble, incoming, reading.name, reading.tag, origin)
         await self.storage.put(blobs)
         await self.storage.keep([blob.digest for blob in release.blobs()])
-        rights = by.rights(reading.name)
-        author = changes.Author(by.name, release.published, rights, message, force, skip_digest_check)
-        return await self._update(reading.name, by, lambda record: changes.publish(record, release, author))
+        terms = changes.Author(by.name, release.published, NOTHING, message, force, skip_digest_check)
+        author = functools.partial(self._author, by, reading.name, terms=terms)
+        return await self._update(reading.name, by, lambda record: changes.publish(record, release, author()))
 
     async def withdraw(
         self,
@@ -182,42 +185,44 @@ class Registry:
         origin: Origin | None = None,
     ) -> None:
         """Take releases away, with the tags that stand for nothing else; see `changes.withdraw`."""
-        author = self._author(by, name, message)
-        await self._update(name, by, lambda record: (changes.withdraw(record, tags, author, origin), None))
+        author = functools.partial(self._author, by, name, message)
+        await self._update(name, by, lambda record: (changes.withdraw(record, tags, author(), origin), None))
 
-    async def remove(self, name: PackName, tag: Tag, *, by: Actor, message: str = "") -> Removed:
-        """Remove the release that `tag` stands for; see `changes.remove`.
+    async def remove(
+        self, name: PackName, tag: Tag, *, by: Actor, message: str = "", manifest: Digest | None = None
+    ) -> Removed:
+        """Remove the release that `tag` stands for, if it still has the `manifest` given; see `changes.remove`.
 
         Raises `UnsupportedError` where deletion is switched off.
         """
         self._check_deletion()
         self.pack(name)
-        author = self._author(by, name, message)
-        return await self._update(name, by, lambda record: changes.remove(record, tag, author))
+        author = functools.partial(self._author, by, name, message)
+        return await self._update(name, by, lambda record: changes.remove(record, tag, author(), manifest))
 
     async def tag(self, name: PackName, new: Tag, target: Tag, *, by: Actor, message: str = "") -> Release:
         """Let `new` stand for the release that `target` stands for; see `changes.tag`."""
         self.pack(name)
-        author = self._author(by, name, message)
-        return await self._update(name, by, lambda record: changes.tag(record, new, target, author))
+        author = functools.partial(self._author, by, name, message)
+        return await self._update(name, by, lambda record: changes.tag(record, new, target, author()))
 
     async def untag(self, name: PackName, old: Tag, *, by: Actor, message: str = "") -> Removed:
         """Remove a tag; see `changes.untag`. Raises `UnsupportedError` where deletion is switched off."""
         self._check_deletion()
         self.pack(name)
-        author = self._author(by, name, message)
-        return await self._update(name, by, lambda record: changes.untag(record, old, author))
+        author = functools.partial(self._author, by, name, message)
+        return await self._update(name, by, lambda record: changes.untag(record, old, author()))
 
     async def restore(self, name: PackName, wanted: Tag, entry: int | None, *, by: Actor, message: str = "") -> Release:
         """Bring back what a version held; see `changes.restore`. Also of a pack that has no release any more."""
-        author = self._author(by, name, message)
+        author = functools.partial(self._author, by, name, message)
         record, _ = await self.storage.read_record(name)
         if not record.history:
             raise unknown_pack(name)
-        _, release = changes.restore(record, wanted, entry, author)
+        _, release = changes.restore(record, wanted, entry, author())
         # Before the record refers to them again: from now on no sweep takes them.
         await self.storage.keep([blob.digest for blob in release.blobs()])
-        return await self._update(name, by, lambda record: changes.restore(record, wanted, entry, author))
+        return await self._update(name, by, lambda record: changes.restore(record, wanted, entry, author()))
 
     async def forget(self, before: str) -> None:
         """Let go of everything that was retired before a time."""
@@ -274,8 +279,12 @@ class Registry:
         ]
         return release, blobs
 
-    def _author(self, by: Actor, name: PackName, message: str) -> changes.Author:
-        return changes.Author(by.name, self._now(), by.rights(name), message)
+    def _author(
+        self, by: Actor, name: PackName, message: str = "", terms: changes.Author | None = None
+    ) -> changes.Author:
+        """Whoever changes a record, with the rights they have now, however long what they sent was on its way."""
+        terms = terms or changes.Author(by.name, self._now(), NOTHING, message)
+        return dataclasses.replace(terms, rights=by.rights(name))
 
     async def _update(self, name: PackName, by: Actor, change: Callable[[PackRecord], tuple[PackRecord, T]]) -> T:
         """Read, change and write a record until no other writer comes between; then show it."""

@@ -242,14 +242,18 @@ def test_the_end_of_the_runner_is_the_listeners(run: Test, files: Files) -> None
 
 
 def test_nothing_is_left_of_a_handshake_and_of_a_listener(run: Test, files: Files) -> None:
+    def retiring() -> bool:
+        return any(task.get_name() == "retire" for task in asyncio.all_tasks())
+
     async def main() -> None:
         for tls in (None, files.tls):
             async with listening(tls) as place:
                 assert await place.status() == 200
                 await until(lambda place=place: not place.listener._shaking)  # type: ignore[misc]
                 await place.listener.switch()
+                assert retiring() is (tls is not None)
                 await place.listener.stop()
-                assert not [task for task in asyncio.all_tasks() if task.get_name() == "retire"]
+                assert not retiring()
 
     run(main())
 

@@ -15,7 +15,7 @@ Nothing here knows HTTP beyond the text of that header.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from packregistry.auth.rights import ALL, Action, Grant, Rights
@@ -38,11 +38,13 @@ class Principal:
     """Who asks: `method` says how that was proven, `none` that it was not.
 
     Of a token, `name` is `token:NAME` (no user is called so, as a user name has no colon) and `grant` its own rights.
+    `proof` is what an authenticator knows them by again.
     """
 
     name: str
     method: Method
     grant: Grant | None = None
+    proof: object = field(default=None, compare=False, repr=False)
 
 
 ANONYMOUS: Final = Principal("anonymous", "none")
@@ -89,6 +91,12 @@ class Authenticator(Protocol):
         Raises `UnauthorizedError`, which does not say whether the user exists, and `TooManyRequestsError`.
         """
 
+    def holds(self, principal: Principal, /) -> bool:
+        """Whether the credentials of a principal that was returned before would still be good, in µs.
+
+        A request may take long, and meanwhile its token be revoked or its user removed.
+        """
+
     def close(self) -> None:
         """Let threads go; nothing can be verified afterwards."""
 
@@ -105,6 +113,10 @@ class OpenAuthenticator:
     async def verify(self, _authorization: str | None, _address: str, /) -> Principal:
         """Return `ANONYMOUS`."""
         return ANONYMOUS
+
+    def holds(self, _principal: Principal, /) -> bool:
+        """Whatever it is, yes."""
+        return True
 
     def close(self) -> None:
         """Do nothing: there are no threads."""

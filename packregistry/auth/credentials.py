@@ -172,17 +172,29 @@ class CredentialAuthenticator:
             return await self._token(authorization, given.secret, given.user, address)
         return await self._password(authorization, given, address)
 
+    def holds(self, principal: Principal, /) -> bool:
+        """Whether the user still has the hash that they were verified against, or the token is in force."""
+        if principal.method == "token":
+            token = self._tokens.current.by_hash.get(str(principal.proof)) if self._tokens else None
+            return token is not None and token.state(self._now()) == "valid"
+        if principal.method != "basic" or not isinstance(principal.proof, tuple):
+            return True
+        user, stored = principal.proof
+        return bool(self._file.users.stored(user) == stored)
+
     def close(self) -> None:
         """Let the hashing threads go; checks that have not begun are cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _lookup_any(self, header: bytes) -> Principal | None:
+        # Before looking: what is found is true of these, whatever a thread puts in their place meanwhile.
+        users = self._file.users
         known = self._lookup(header)
         if known is None:
             return self._lookup_token(header)
         if self._throttle.is_contested(known.subject):
             return None
-        self._note_recent(header, Recent(known.principal, self._clock() + RECENT_SECONDS, self._file.users, None))
+        self._note_recent(header, Recent(known.principal, self._clock() + RECENT_SECONDS, users, None))
         self._observe("basic", "remembered")
         return known.principal
 
@@ -199,10 +211,11 @@ class CredentialAuthenticator:
         known = self._known_tokens.get(header)
         if known is None or self._tokens is None or self._clock() >= known.until:
             return None
+        current = self._tokens.current
         if fingerprint(self._tokens.path) != known.file:
             return None
         until = min(known.until, self._clock() + LOOK_SECONDS)
-        self._note_recent(header, Recent(known.principal, until, None, self._tokens.current))
+        self._note_recent(header, Recent(known.principal, until, None, current))
         self._observe("token", "remembered")
         return known.principal
 
@@ -236,7 +249,7 @@ class CredentialAuthenticator:
         identity = self._seal(b"%b\0%b:%b" % (stored or b"", given.user, given.password))
         return _Attempt(
             given=given,
-            principal=Principal(decoded(given.user), "basic"),
+            principal=Principal(decoded(given.user), "basic", proof=(given.user, stored)),
             address=address,
             network=network,
             pair=self._throttle.pair(network, given.user),

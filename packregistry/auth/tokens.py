@@ -354,7 +354,7 @@ def _token(
         found = Packs.parse(packs)
     except PatternError as error:
         raise ParameterInvalidError(str(error)) from error
-    principal = Principal(f"token:{name}", "token", Grant(ROLES[role], found))
+    principal = Principal(f"token:{name}", "token", Grant(ROLES[role], found), proof=sha256)
     return Token(name, owner, role, found.patterns, created, expires, revoked, sha256, principal)
 
 

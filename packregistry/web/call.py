@@ -13,7 +13,7 @@ from aiohttp import web
 from packregistry.audit import DONE, Event
 from packregistry.auth import ANONYMOUS, Actor, Principal
 from packregistry.auth.header import claimed
-from packregistry.auth.rights import Action, Rights
+from packregistry.auth.rights import NOTHING, Action, Rights
 from packregistry.blobcache import BlobCache
 from packregistry.config import Config
 from packregistry.errors import ParameterInvalidError, RegistryError
@@ -66,7 +66,17 @@ class Call:
     @property
     def actor(self) -> Actor:
         """Whoever asks, as one who changes something."""
-        return Actor(self.principal.name, self.principal.method, self.seen.address, self.rights)
+        return Actor(self.principal.name, self.principal.method, self.seen.address, self._rights_now)
+
+    def _rights_now(self, pack: str) -> Rights:
+        """What they may do after all that a request took: nothing, if they could not sign in any more."""
+        security, transport = self.site.security, self.request.transport
+        if not security.authenticator.holds(self.principal):
+            return NOTHING
+        if self.principal.method == "certificate" and security.tls is not None:
+            if transport is None or security.tls.is_stale(transport.get_extra_info("sslcontext")):
+                return NOTHING
+        return self.rights(pack)
 
     def rights(self, pack: str) -> Rights:
         """What whoever asks may do to a pack."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
@@ -69,12 +70,14 @@ async def finish(call: Call) -> web.StreamResponse:
         await call.site.registry.storage.put([(digest, upload)])
         await call.site.holdings.hold(call.name, digest)
         await upload.remove()
+    call.note("blob.upload", f"{call.name}@{digest}")
     return created(call, digest)
 
 
 async def cancel(call: Call) -> web.StreamResponse:
     """Forget an upload."""
     await call.site.uploads.cancel(call.name, call.params["upload"])
+    call.note("blob.cancel", call.name)
     return web.Response(status=204)
 
 
@@ -83,7 +86,8 @@ async def put_manifest(call: Call) -> web.StreamResponse:
     query = call.options("force", "message", "skipDigestCheck")
     tag = Tag.parse(call.params["reference"])
     body = await whole(call, MANIFEST_MAX)
-    archive, others = read_manifest(body)
+    # Up to megabytes of JSON.
+    archive, others = await asyncio.to_thread(read_manifest, body)
     found = [await _blob(call, item) for item in (archive, *others)]
     manifest = Manifest(call.name, tag, body, tuple(found[1:]))
     published = await call.site.pushes.publish_stored(found[0], manifest, terms_of(call, query))
@@ -97,8 +101,9 @@ async def delete_manifest(call: Call) -> web.StreamResponse:
     registry, by = call.site.registry, call.actor
     reference = call.params["reference"]
     if ":" in reference:
-        release = registry.pack(call.name).release_of_manifest(Digest.parse(reference))
-        removed = await registry.remove(call.name, registry.pack(call.name).handle(release), by=by)
+        pack, digest = registry.pack(call.name), Digest.parse(reference)
+        tag = pack.handle(pack.release_of_manifest(digest))
+        removed = await registry.remove(call.name, tag, by=by, manifest=digest)
     else:
         removed = await registry.untag(call.name, Tag.parse(reference), by=by)
     return json_response({"deleted": list(removed.tags)}, status=202)
@@ -111,6 +116,7 @@ async def _one_shot(call: Call, digest: Digest) -> web.StreamResponse:
         check_digest(digest, found)
         await storage.put([(digest, staged)])
     await call.site.holdings.hold(call.name, digest)
+    call.note("blob.upload", f"{call.name}@{digest}")
     return created(call, digest)
 
 
@@ -122,6 +128,7 @@ async def _mounted(call: Call, digest: Digest, source: PackName) -> bool:
     except (NameUnknownError, BlobUnknownError):
         return False
     await call.site.holdings.hold(call.name, digest)
+    call.note("blob.mount", f"{call.name}@{digest}")
     return True
 
 
