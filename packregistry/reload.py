@@ -19,6 +19,7 @@ from typing import Protocol
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
+WAITS_MAX = 8
 
 
 class ReloadError(Exception):
@@ -34,6 +35,9 @@ class Reloadable(Protocol):
 
     def changed(self) -> bool:
         """Whether the files are others than those `load` last looked at; a `stat` or a few, quick enough for a loop."""
+
+    def state(self) -> object:
+        """What the files look like from outside, as `fingerprint` has it."""
 
     def load(self) -> None:
         """Read the files, whole, and only then put what they say in place of what was there.
@@ -129,20 +133,24 @@ class _Entry:
         self.lock = asyncio.Lock()
         self.failure: str | None = None
         self._reported: set[str] = set()
-        self._has_waited = False
+        self._looked: object = None
+        self._waits = 0
 
     def load(self, *, everything: bool, is_patient: bool) -> bool:
         """Load the source if that is due; whether it was. To be called in a thread.
 
-        Whoever is patient leaves a change alone until the look after the one that found it: a file that is written in
-        place is seen with a part of what belongs into it, and a part of the users are good users.
+        Whoever is patient leaves a change alone until two looks in a row find the same, or `WAITS_MAX` were in vain: a
+        file that is written in place is seen with a part of what belongs into it, and some of the users are good users.
         """
         is_due = everything or self.failure is not None
-        if not is_due:
-            is_changed = self.source.changed()
-            is_due = is_changed and (self._has_waited or not is_patient)
-            self._has_waited = is_changed and not is_due
+        if not is_due and self.source.changed():
+            state = self.source.state()
+            is_due = not is_patient or state == self._looked or self._waits >= WAITS_MAX
+            self._looked = state
+            self._waits += 1
         if is_due:
+            self._waits = 0
+            self._looked = None
             self.source.load()
         return is_due
 

@@ -15,12 +15,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from packregistry.audit import Audit, AuditError
+from packregistry.audit import Audit, AuditError, Event
 from packregistry.config import Address, Config
 from packregistry.errors import RegistryError
 from packregistry.holdings import HOLDINGS, Holdings
 from packregistry.metrics import Metrics
-from packregistry.registry import Registry, unheard
+from packregistry.registry import REGISTRY, Registry, unheard
 from packregistry.reload import Reloader, ReloadError
 from packregistry.sources import Sources
 from packregistry.storage import Storage
@@ -84,7 +84,7 @@ async def serve(config: Config, started: Callable[[Running], None]) -> None:
             await stack.enter_async_context(_uses_kept(security))
             metrics_url = await stack.enter_async_context(_debugged(config, metrics))
             listener = await stack.enter_async_context(_accepting(config, registry, security, listening, tls))
-            reloader = Reloader(security.sources, observe=metrics.reload)
+            reloader = Reloader(security.sources, observe=_observer(metrics, audit))
             if tls is not None:
                 reloader.add(tls, listener.switch)
             await stack.enter_async_context(reloader.running())
@@ -185,6 +185,17 @@ async def _security(
         return await secured(config, registry.storage.local, metrics, audit, tls)
     except ReloadError as error:
         raise StartError(str(error), status=2) from error
+
+
+def _observer(metrics: Metrics, audit: Audit | None) -> Callable[[str, bool], None]:
+    """Counts readings of files that have changed, and records those that put something else in force."""
+
+    def observe(what: str, ok: bool) -> None:
+        metrics.reload(what, ok)
+        if ok and audit is not None:
+            audit.write(Event.of(REGISTRY, "reload", what))
+
+    return observe
 
 
 @contextlib.asynccontextmanager

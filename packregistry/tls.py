@@ -63,7 +63,11 @@ class Tls:
 
     def changed(self) -> bool:
         """Whether one of the files is another than the one last loaded; costs a `stat` each."""
-        return fingerprint(*self._files) != self._seen
+        return self.state() != self._seen
+
+    def state(self) -> tuple[int, ...]:
+        """What they look like from outside."""
+        return fingerprint(*self._files)
 
     def load(self) -> None:
         """Read the files into a new context. Raises `TlsError`, which names the option, the file and what to do."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from blockbuster import blockbuster_ctx
 
-from packregistry.reload import LOOK_SECONDS, Reloader, ReloadError, fingerprint
+from packregistry.reload import LOOK_SECONDS, WAITS_MAX, Reloader, ReloadError, fingerprint
 
 DEADLINE = 10
 
@@ -25,10 +25,14 @@ class Source:
         self.is_changed = False
         self.error: Exception | None = None
         self.loads = 0
+        self.looks: object = "as ever"
         self.during: Callable[[], object] = lambda: None
 
     def changed(self) -> bool:
         return self.is_changed
+
+    def state(self) -> object:
+        return self.looks
 
     def load(self) -> None:
         self.loads += 1
@@ -285,6 +289,22 @@ async def test_a_look_comes_after_each_interval(source: Source) -> None:
             await steps.next()
             assert await loaded.get() == count
     assert source.loads == 5
+
+
+async def test_what_is_being_written_is_left_alone_until_it_is_still_but_not_for_ever(source: Source) -> None:
+    steps = Steps()
+    source.is_changed = True
+    async with Reloader([source], sleep=steps.sleep).running(), asyncio.timeout(DEADLINE):
+        for part in range(3):
+            source.looks = part
+            await steps.next()
+        await steps.next()  # the same again
+        await steps.next()
+        assert source.loads == 1
+        for part in range(WAITS_MAX + 2):
+            source.looks = part
+            await steps.next()
+        assert source.loads == 2
 
 
 async def test_the_interval_is_what_is_asked_for(source: Source) -> None:

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from packregistry.audit import Audit, Event
 from packregistry.auth import tokens as module
+from packregistry.auth.expiry import expiry
 from packregistry.auth.rights import ROLES
-from packregistry.auth.tokens import FILE_MAX, KEPT, TOKEN_USE, TOKENS, Token, TokenFile, as_text, expiry, is_whole
+from packregistry.auth.tokens import FILE_MAX, KEPT, TOKEN_USE, TOKENS, Token, TokenFile, as_text, is_whole
 from packregistry.config import Config
 from packregistry.errors import (
     ParameterInvalidError,

@@ -4,9 +4,12 @@
     policy        from a principal and a pack to rights: presets, or a policy file
     htpasswd      the users file, read and checked; usersfile edits it
     tokens        the file of tokens
+    expiry        when a token expires, as people write it
     replacing     files that several processes rewrite
     certificates  users by their client certificates
-    throttle      who has failed too often
+    throttle      who has failed too often; failure is the line in the log
+    memory        what was found out, for a while
+    header        what an `Authorization` header has in it
     credentials   the authenticator: from an `Authorization` header to a principal
 
 Nothing here knows HTTP beyond the text of that header.
@@ -75,15 +78,18 @@ class Authenticator(Protocol):
 
     Callers ask `remembered` first, which answers in microseconds, and `verify` when it gives nothing:
 
-        principal = authenticator.remembered(header) or await authenticator.verify(header, address)
+        principal = authenticator.remembered(header, address) or await authenticator.verify(header, address)
     """
 
     @property
     def challenge(self) -> str:
         """What `WWW-Authenticate` says; empty if credentials are never asked for."""
 
-    def remembered(self, authorization: str | None, /) -> Principal | None:
-        """Return the principal if these credentials are known to be good, and `ANONYMOUS` for none. Never raises."""
+    def remembered(self, authorization: str | None, address: str = "", /) -> Principal | None:
+        """Return the principal if these credentials are known to be good, and `ANONYMOUS` for none. Never raises.
+
+        `address` is the client's, as for `verify`.
+        """
 
     async def verify(self, authorization: str | None, address: str, /) -> Principal:
         """Return the principal, however long that takes; `address` is the client's.
@@ -106,7 +112,7 @@ class OpenAuthenticator:
 
     challenge = ""
 
-    def remembered(self, _authorization: str | None, /) -> Principal:
+    def remembered(self, _authorization: str | None, _address: str = "", /) -> Principal:
         """Return `ANONYMOUS`."""
         return ANONYMOUS
 

@@ -7,7 +7,10 @@ in none, so that no certificate stands for a token (`token:NAME`), and none stan
 
 from __future__ import annotations
 
+import functools
 import logging
+import ssl
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -48,7 +51,7 @@ class CertificateUsers:
         `certificate` is what `ssl.SSLObject.getpeercert()` gives: nothing or an empty mapping where none was shown or
         verified.
         """
-        if not certificate or self._subject == "none":
+        if not certificate or self._subject == "none" or _has_expired(certificate.get("notAfter")):
             return None
         names = set(self._names(certificate))
         # A certificate of several names is good for each of them: what counts is that they lead to one user.
@@ -84,6 +87,15 @@ class CertificateUsers:
 
 
 _RULE = f"it takes 1 to {USER_MAX} bytes that can be seen, without ':', and not {ANONYMOUS.name}"
+
+
+def _has_expired(end: object) -> bool:
+    """Whether a certificate's time is over, which a connection may outlive that it was shown on."""
+    return isinstance(end, str) and _seconds(end) < time.time()
+
+
+# The same few certificates are shown with every request.
+_seconds = functools.lru_cache(1024)(ssl.cert_time_to_seconds)
 
 
 def _is_user(name: str) -> bool:

@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import logging
 import math
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -27,18 +25,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from packregistry.auth import ANONYMOUS, Method, Principal
+from packregistry.auth.failure import log_failure, too_many
 from packregistry.auth.header import Given, challenge, parsed
 from packregistry.auth.htpasswd import PASSWORD_MAX, HtpasswdFile, Users, decoded
 from packregistry.auth.memory import Known, KnownToken, Memory, Recent, Seal
 from packregistry.auth.throttle import Pair, Throttle, network_of
 from packregistry.auth.tokens import TokenFile, is_whole
 from packregistry.errors import TooManyRequestsError, UnauthorizedError
-from packregistry.masking import masked
-from packregistry.model import shown
 from packregistry.reload import ReloadError, fingerprint
-
-# What reads these lines knows this name, whichever module they come from.
-logger = logging.getLogger("packregistry.auth")
 
 REMEMBERED_MAX = 4096
 REMEMBERED_SECONDS = 300.0
@@ -47,13 +41,14 @@ LOOK_SECONDS = 0.02  # between two looks whether another process has changed the
 TOKEN_SECONDS = 60.0  # after which a token is looked up again, and its use is noted
 FAMILIAR_MAX = 4096
 FAMILIAR_SECONDS = 86400.0
+FAMILIAR_NOTED_SECONDS = 60.0
 REFUSED_MAX = 4096
 REFUSED_SECONDS = 5.0
 WAITING_MAX = 64
 WAITING_PER_ADDRESS = 16
+WAITING_OTHERS_MAX = 256
 READINGS_MAX = 3  # of a file of tokens that changes all the time, for one request
 
-_ADDRESS = re.compile(r"[0-9A-Za-z.:%_-]+", re.ASCII)
 _ANY_TOKEN = b":token"  # in place of a user; none is called so, as a user name has no colon
 
 _UNREADABLE = ("the Authorization header cannot be read", "send Basic base64(user:password), or Bearer and a token")
@@ -128,6 +123,7 @@ class CredentialAuthenticator:
         self._known_tokens: Memory[KnownToken] = Memory(REMEMBERED_MAX, TOKEN_SECONDS, clock)
         self._recent: dict[bytes, Recent] = {}
         self._familiar: Memory[bool] = Memory(FAMILIAR_MAX, FAMILIAR_SECONDS, clock)
+        self._familiar_noted: Memory[bool] = Memory(FAMILIAR_MAX, FAMILIAR_NOTED_SECONDS, clock)
         self._refused: Memory[bool] = Memory(REFUSED_MAX, REFUSED_SECONDS, clock)
         self._throttle = Throttle(clock)
         self._workers = workers or os.cpu_count() or 1
@@ -137,7 +133,7 @@ class CredentialAuthenticator:
         self._read: tuple[int, ...] = ()
         self._reading: asyncio.Future[tuple[int, ...]] | None = None
 
-    def remembered(self, authorization: str | None, /) -> Principal | None:
+    def remembered(self, authorization: str | None, address: str = "", /) -> Principal | None:
         """Return the principal if these credentials are known to be good, and `ANONYMOUS` for none. Never raises.
 
         A token takes one `stat` of the file of tokens. Somebody at whom others guess has to be asked for by `verify`.
@@ -155,7 +151,7 @@ class CredentialAuthenticator:
             if tokens is not None and recent.tokens is tokens.current and now < recent.until:
                 self._observe("token", "remembered")
                 return recent.principal
-        return self._lookup_any(header)
+        return self._lookup_any(header, authorization, address)
 
     async def verify(self, authorization: str | None, address: str, /) -> Principal:
         """Return the principal, `ANONYMOUS` without credentials. Each refusal is a line in the log.
@@ -186,7 +182,7 @@ class CredentialAuthenticator:
         """Let the hashing threads go; checks that have not begun are cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _lookup_any(self, header: bytes) -> Principal | None:
+    def _lookup_any(self, header: bytes, authorization: str, address: str) -> Principal | None:
         # Before looking: what is found is true of these, whatever a thread puts in their place meanwhile.
         users = self._file.users
         known = self._lookup(header)
@@ -194,9 +190,21 @@ class CredentialAuthenticator:
             return self._lookup_token(header)
         if self._throttle.is_contested(known.subject):
             return None
+        self._keep_familiar(header, authorization, known, network_of(address))
         self._note_recent(header, Recent(known.principal, self._clock() + RECENT_SECONDS, users, None))
         self._observe("basic", "remembered")
         return known.principal
+
+    def _keep_familiar(self, header: bytes, authorization: str, known: Known, network: str) -> None:
+        """Let credentials that are used all day stay familiar from where they are used."""
+        noted = self._seal(header + _bytes(network))
+        if self._familiar_noted.get(noted):
+            return
+        self._familiar_noted.put(noted, True)
+        given = parsed(authorization)
+        if given is not None:
+            identity = _identity(known.stored, given)
+            self._familiar.put(self._seal(self._seal(identity) + _bytes(network)), True)
 
     def _note_recent(self, header: bytes, recent: Recent) -> None:
         if len(self._recent) >= REMEMBERED_MAX:
@@ -245,8 +253,7 @@ class CredentialAuthenticator:
     def _attempt(self, authorization: str, given: Given, address: str) -> _Attempt:
         users, network = self._file.users, network_of(address)
         stored = users.stored(given.user)
-        # A hash has no NUL and a user name no colon, so that no two identities are written the same.
-        identity = self._seal(b"%b\0%b:%b" % (stored or b"", given.user, given.password))
+        identity = self._seal(_identity(stored, given))
         return _Attempt(
             given=given,
             principal=Principal(decoded(given.user), "basic", proof=(given.user, stored)),
@@ -279,10 +286,14 @@ class CredentialAuthenticator:
         return await asyncio.shield(check)
 
     def _make_sure_of_room(self, attempt: _Attempt) -> None:
-        if len(self._checks) < self._workers + WAITING_MAX and self._waiting[attempt.network] < WAITING_PER_ADDRESS:
+        waiting = self._waiting.get(attempt.network, 0)
+        if len(self._checks) < self._workers + WAITING_MAX and waiting < WAITING_PER_ADDRESS:
+            return
+        # A flood from a few addresses leaves a place for each of the others, and for whoever was here before.
+        if (not waiting and len(self._checks) < WAITING_OTHERS_MAX) or self._familiar.get(attempt.familiar):
             return
         self._note("basic", "busy", attempt.given.user, attempt.address, "busy")
-        raise _too_many("too many passwords are being checked", 1)
+        raise too_many("too many passwords are being checked", 1)
 
     def _begin(self, attempt: _Attempt) -> asyncio.Future[bool]:
         given = attempt.given
@@ -360,13 +371,10 @@ class CredentialAuthenticator:
 
     def _throttled(self, method: Method, user: bytes, address: str, wait: float) -> TooManyRequestsError:
         self._note(method, "throttled", user, address, "throttled")
-        return _too_many("there were too many failed attempts", math.ceil(wait))
+        return too_many("there were too many failed attempts", math.ceil(wait))
 
     def _note(self, method: Method, result: str, user: bytes, address: str, reason: str) -> None:
-        """Write the line that fail2ban and its like look for; nothing a client sends can end or imitate its fields."""
-        name = shown(masked(decoded(user)))
-        where = address if _ADDRESS.fullmatch(address) else shown(address)
-        logger.warning("authentication failed user=%s address=%s reason=%s", name, where, reason)
+        log_failure(user, address, reason)
         self._observe(method, result)
 
     def _sealed(self, text: str) -> bytes:
@@ -383,9 +391,10 @@ def _load(tokens: TokenFile) -> tuple[int, ...]:
     return file
 
 
+def _identity(stored: bytes | None, given: Given) -> bytes:
+    # A hash has no NUL and a user name no colon, so that no two identities are written the same.
+    return b"%b\0%b:%b" % (stored or b"", given.user, given.password)
+
+
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def _too_many(message: str, seconds: int) -> TooManyRequestsError:
-    return TooManyRequestsError(message, remedy=f"try again in {seconds} s", headers={"Retry-After": str(seconds)})

@@ -324,7 +324,11 @@ class HtpasswdFile:
 
     def changed(self) -> bool:
         """Say whether the file is another than the one last loaded; costs one `stat`."""
-        return fingerprint(self.path) != self._seen
+        return self.state() != self._seen
+
+    def state(self) -> tuple[int, ...]:
+        """What it looks like from outside."""
+        return fingerprint(self.path)
 
     def _report(self, users: Users, problems: Sequence[BadLine]) -> None:
         for problem in problems[:_LINES_LOGGED]:

@@ -111,7 +111,11 @@ class PolicyFile:
 
     def changed(self) -> bool:
         """Whether the file is another than the one last looked at."""
-        return fingerprint(self.path) != self._seen
+        return self.state() != self._seen
+
+    def state(self) -> tuple[int, ...]:
+        """What it looks like from outside."""
+        return fingerprint(self.path)
 
     def load(self) -> None:
         """Read the rules, and put them in force in place of all earlier ones.

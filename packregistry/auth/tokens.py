@@ -49,7 +49,6 @@ FORMAT: Final = 1
 FILE_MAX: Final = 16 * 1024**2
 TOKENS: Final = "tokens.json"
 TOKEN_USE: Final = "token-use.json"  # noqa: S105 — no secret, but the name of a file
-EXPIRY: Final = "90d"
 KEPT: Final = dt.timedelta(days=30)
 RANDOM_LENGTH: Final = 43  # of 62 characters, 256 bits
 CHECK_LENGTH: Final = 6
@@ -59,8 +58,6 @@ State = Literal["valid", "expired", "revoked"]
 _ID_LENGTH = 16  # of a hash, in hexadecimal, where uses are kept
 _LINES_LOGGED = 20
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-_SPAN = re.compile(r"([1-9][0-9]{0,5})([hdw])", re.ASCII)
-_HOURS = {"h": 1, "d": 24, "w": 168}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SECRET = re.compile(rf"{TOKEN_PREFIX}[0-9A-Za-z]{{{RANDOM_LENGTH + CHECK_LENGTH}}}", re.ASCII)
@@ -139,7 +136,11 @@ class TokenFile:
 
     def changed(self) -> bool:
         """Whether the file is another than the one last looked at; costs one `stat`."""
-        return fingerprint(self.path) != self._seen
+        return self.state() != self._seen
+
+    def state(self) -> tuple[int, ...]:
+        """What it looks like from outside."""
+        return fingerprint(self.path)
 
     def load(self) -> None:
         """Read the file. An entry that is no token is left out, and logged once as long as it stays.
@@ -279,25 +280,6 @@ class TokenFile:
 def is_whole(secret: str) -> bool:
     """Whether a text can be a token that was made here; if it is not, one was mistyped or cut off."""
     return bool(_SECRET.fullmatch(secret)) and _check(secret[:-CHECK_LENGTH]) == secret[-CHECK_LENGTH:]
-
-
-def expiry(text: str, now: dt.datetime) -> dt.datetime | None:
-    """When a token expires: after a span such as `90d` or `24h`, at a time, as a day begins, or `never`.
-
-    A day, and a time without a zone, is one of UTC. Raises `ParameterInvalidError`.
-    """
-    if text == "never":
-        return None
-    try:
-        if found := _SPAN.fullmatch(text):
-            return now + dt.timedelta(hours=int(found[1]) * _HOURS[found[2]])
-        time = dt.datetime.fromisoformat(text)
-        return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
-    except (ValueError, OverflowError):
-        raise ParameterInvalidError(
-            f"{shown(text)} is not when a token could expire",
-            remedy="use a span such as 90d or 24h, a date such as 2027-01-31, a time, or never",
-        ) from None
 
 
 def as_text(time: dt.datetime) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
+from packregistry.auth.expiry import EXPIRY, expiry
 from packregistry.auth.rights import ROLES
-from packregistry.auth.tokens import EXPIRY, TOKEN_USE, TOKENS, TokenFile, expiry
+from packregistry.auth.tokens import TOKEN_USE, TOKENS, TokenFile
 from packregistry.cli import output
 from packregistry.cli.home import home_option
 from packregistry.cli.lazy import HELP

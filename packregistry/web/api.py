@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import web
 
 from packregistry import archive
+from packregistry.auth import ANONYMOUS
 from packregistry.catalog import Pack
 from packregistry.errors import FileUnknownError, SizeInvalidError
 from packregistry.model import Digest, Json, Release, Tag, problem_json, shown
@@ -128,7 +129,8 @@ async def _unserved(call: Call) -> list[Json]:
 
 def view_of(call: Call) -> show.View:
     """How whoever asks is shown things."""
-    return show.View(call.seen.base, call.is_admin)
+    is_known = call.principal is not ANONYMOUS or not call.site.security.authenticator.challenge
+    return show.View(call.seen.base, call.is_admin, is_known)
 
 
 def media_type(data: bytes) -> str:

@@ -22,6 +22,7 @@ from packregistry.errors import (
     RegistryError,
     StorageFullError,
     StorageUnavailableError,
+    UnsupportedError,
 )
 from packregistry.holdings import HOLDINGS, Holdings
 from packregistry.pushes import Pushes
@@ -78,6 +79,7 @@ class _Dispatcher:
     def __init__(self, site: Site, router: Router) -> None:
         self._site = site
         self._router = router
+        self._has_warned = False
 
     @web.middleware
     async def render(
@@ -141,25 +143,39 @@ class _Dispatcher:
             certified = security.certificates.principal(request.transport.get_extra_info("peercert"))
             if certified is not None:
                 return certified
-        principal = security.authenticator.remembered(authorization)
+        principal = security.authenticator.remembered(authorization, address)
         return principal or await security.authenticator.verify(authorization, address)
 
     def _refused(self, request: web.Request, error: RegistryError) -> RegistryError:
         """What a refusal is answered with; it is noted for those who look after the registry."""
         call: Call | None = request.get(CALL)
         if call is None:
+            if isinstance(error, UnsupportedError):
+                # Somebody wanted more of a path than it has.
+                Call(request, self._site, Access.ADMIN, {}, request[SEEN]).note("request", _asked(request), error)
             return error
         security = self._site.security
         refusal = refusal_for(call.principal, security.authenticator.challenge, error)
         if refusal.status in {401, 403, 429}:
             security.metrics.denied(call.access.name.lower())
+            self._warn_of_proxy(request, call.seen.address)
         if refusal.status in {401, 403, 429} or call.access not in {Access.PUBLIC, Access.READ}:
-            call.note("request", f"{request.method} {request.rel_url.raw_path}", refusal)
+            call.note("request", _asked(request), refusal)
         if isinstance(refusal, StorageFullError | StorageUnavailableError):
             _log.error("%s %s: %s", request.method, request.raw_path, refusal)
             if not call.is_admin:
                 return type(refusal)("the storage cannot be used now", remedy="the registry's log says why")
         return refusal
+
+    def _warn_of_proxy(self, request: web.Request, address: str) -> None:
+        """Say once that there may be a proxy, behind which all clients have one address and wait for each other."""
+        if not self._has_warned and "X-Forwarded-For" in request.headers and address == request.remote:
+            self._has_warned = True
+            _log.warning("X-Forwarded-For of %s is not believed: a proxy is named in http.trustedproxies", address)
+
+
+def _asked(request: web.Request) -> str:
+    return f"{request.method} {request.rel_url.raw_path}"
 
 
 async def _wait(request: web.Request) -> None:

@@ -73,9 +73,9 @@ class Call:
         security, transport = self.site.security, self.request.transport
         if not security.authenticator.holds(self.principal):
             return NOTHING
-        if self.principal.method == "certificate" and security.tls is not None:
-            if transport is None or security.tls.is_stale(transport.get_extra_info("sslcontext")):
-                return NOTHING
+        context = transport.get_extra_info("sslcontext") if transport is not None else None
+        if self.principal.method == "certificate" and security.tls is not None and security.tls.is_stale(context):
+            return NOTHING
         return self.rights(pack)
 
     def rights(self, pack: str) -> Rights:

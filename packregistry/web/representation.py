@@ -18,10 +18,14 @@ LOGO = "logo.png"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """For whom something is shown: what URLs begin with, and whether they may know the server's own directories."""
+    """For whom something is shown: what URLs begin with, and whether they may know directories and people.
+
+    The server's own directories are for admins; who did what, and why, for those who have said who they are themselves.
+    """
 
     base: str
     directories: bool
+    people: bool = True
 
     def pack_url(self, pack: Pack, *more: str) -> str:
         """The URL of a pack, or of something in it, in the JSON API."""
@@ -31,6 +35,10 @@ class View:
         """The logo as Palette links to it."""
         logo = release.file(LOGO)
         return f"{self.base}/v1/{pack.name}/blobs/{logo.digest}?type=image/png" if logo else None
+
+    def shows(self, key: str) -> bool:
+        """Whether a part of a history entry is shown."""
+        return self.people or key not in {"user", "message"}
 
     def origin(self, release: Release) -> Json:
         """Where a release comes from."""
@@ -59,7 +67,7 @@ def overview(view: View, pack: Pack) -> Json:
         "versions": [release_summary(view, pack, release) for release in pack.releases],
         "tags": [{"tag": tag, "target": target, "parent": _is_parent(pack, tag)} for tag, target in pack.tags.items()],
         "history": [
-            {key: value for key, value in dataclasses.asdict(entry).items() if value}
+            {key: value for key, value in dataclasses.asdict(entry).items() if value and view.shows(key)}
             for entry in reversed(pack.record.history)
         ],
     }

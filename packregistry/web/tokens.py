@@ -7,7 +7,8 @@ import datetime as dt
 
 from aiohttp import web
 
-from packregistry.auth.tokens import EXPIRY, TokenFile, expiry
+from packregistry.auth.expiry import EXPIRY, expiry
+from packregistry.auth.tokens import TokenFile
 from packregistry.errors import BodyInvalidError, UnsupportedError
 from packregistry.model import Json
 from packregistry.web.body import json_object, text_of
