@@ -21,6 +21,9 @@ _PATTERNS: Final = (
     (re.compile(_HEADER, re.ASCII), rf"\1{MASK}"),
     # To the last `@` before the host ends: a password may have one in it.
     (re.compile(r"://[^/?#\s]*@"), f"://{MASK}@"),
+    # The same within a URL: as the value of a parameter.
+    (re.compile(r"(%3A%2F%2F)(?:(?!%2F|%3F|%23)[^/?#&\s])*(%40|@)", re.ASCII | re.IGNORECASE), rf"\1{MASK}\2"),
+    (re.compile(r"pkr(%5F)[A-Za-z0-9_%]{8,}", re.ASCII | re.IGNORECASE), rf"pkr\1{MASK}"),
     # With `_`: a token that ends where another begins would hide that one's prefix.
     (re.compile(TOKEN_PREFIX + "[A-Za-z0-9_]{8,}", re.ASCII), TOKEN_PREFIX + MASK),
 )
@@ -35,6 +38,8 @@ def is_suspect(text: str) -> bool:
         or "earer" in text
         or "BASIC" in text
         or "BEARER" in text
+        or "%2" in text
+        or "%5" in text
     )
 
 

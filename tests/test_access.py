@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -282,3 +282,60 @@ async def test_only_admins_see_the_directories_of_the_server(tmp_path: Path) -> 
                 answer = await asker.ask(who, "GET", path, b"", {})
                 assert answer.status == 200
                 assert (str(tmp_path).encode() in answer.body) == sees, (who, path)
+
+
+async def slow_push(asker: Asker, who: str, meanwhile: Callable[[], Awaitable[object]]) -> Answer:
+    """Push a pack, and have something happen before the last of it is sent."""
+    head = {**asker.credentials[who], "Content-Length": str(len(PUSHED)), "Host": "registry"}
+    lines = ["POST /api/v1/packs HTTP/1.1", *(f"{key}: {value}" for key, value in head.items()), "", ""]
+    async with asker.site.connect() as connection:
+        await connection.send("\r\n".join(lines).encode() + PUSHED[:50])
+        # A later request is answered: the earlier one has been admitted.
+        assert (await asker.ask("anonymous", "GET", "/health", b"", {})).status == 200
+        await meanwhile()
+        await connection.send(PUSHED[50:])
+        return await connection.answer()
+
+
+async def test_a_push_under_way_ends_in_nothing_when_its_user_is_gone_or_its_token_revoked(tmp_path: Path) -> None:
+    async with asking(tmp_path / "1") as asker:
+        security = asker.site.security
+        tokens = security.tokens
+        assert tokens is not None
+        _, secret = await asyncio.to_thread(tokens.create, "mine", "root", "maintainer", ["*"], None)
+        asker.credentials = {**asker.credentials, "mine": bearer(secret)}
+
+        async def revoke() -> None:
+            await asyncio.to_thread(tokens.revoke, "mine")
+
+        async def remove() -> None:
+            (users,) = (source for source in security.sources if source.what == "users")
+            path = tmp_path / "1" / "data-users"
+            kept = [line for line in path.read_bytes().splitlines(keepends=True) if not line.startswith(b"root:")]
+            path.write_bytes(b"".join(kept))
+            await asyncio.to_thread(users.load)
+
+        for who, meanwhile in (("mine", revoke), ("root", remove)):
+            refused = await slow_push(asker, who, meanwhile)
+            assert (refused.status, refused.error) == (403, "DENIED"), who
+        assert "3.0.0" not in (await asker.ask("reader", "GET", "/v1/hello/tags/list", b"", {})).json()["tags"]
+
+
+async def test_a_push_under_way_of_somebody_who_may_still_push_is_published(tmp_path: Path) -> None:
+    async with asking(tmp_path / "1") as asker:
+
+        async def nothing() -> None:
+            await asyncio.to_thread(lambda: None)
+
+        assert (await slow_push(asker, "root", nothing)).status == 201
+
+
+async def test_who_did_what_is_told_to_those_who_have_said_who_they_are(tmp_path: Path) -> None:
+    config = replace(Config(), auth=replace(Config().auth, anonymous="read"))
+    async with serving(tmp_path / "data", config=config, users=USERS) as site:
+        await publish(site.registry, message="why")
+        for headers, tells in (({}, False), (basic("reader", "one"), True)):
+            site.headers = headers
+            (entry,) = (await site.pack("hello")).json()["history"]
+            assert ("user" in entry, "message" in entry) == (tells, tells)
+            assert entry["action"] == "publish"

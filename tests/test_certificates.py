@@ -234,3 +234,12 @@ def test_what_the_configuration_can_never_mean_is_said_at_the_start(
 ) -> None:
     CertificateUsers(config)
     assert [line[: len(start)] for line, start in zip(warnings(caplog), beginnings, strict=True)] == beginnings
+
+
+@pytest.mark.parametrize(
+    ("end", "is_somebody"), [("Jan  1 00:00:00 2020 GMT", False), ("Jan  1 00:00:00 2120 GMT", True)]
+)
+def test_a_certificate_is_good_until_its_time_is_over(end: str, is_somebody: bool) -> None:
+    users = CertificateUsers(Certificates(subject="commonname"))
+    certificate = {"subject": ((("commonName", "ann"),),), "notAfter": end}
+    assert (users.principal(certificate) is not None) == is_somebody

@@ -115,3 +115,31 @@ def test_a_directory_replaces_its_own_content_with_the_rights_of_the_registry() 
     assert published.action == "replaced"
     with pytest.raises(DeniedError):
         changes.publish(before, release(origin=HERE, **OTHER), author(ALL - {Action.OVERWRITE}))
+
+
+def test_what_a_directory_holds_is_taken_over_by_whoever_may_overwrite_and_that_is_noted() -> None:
+    before = held(origin=HERE)
+    kept, _ = changes.publish(before, release(), author(frozenset({Action.CREATE})))
+    assert kept.releases[ONE].origin == HERE
+    assert kept.history == ()
+    changed, published = changes.publish(before, release(), author(frozenset({Action.OVERWRITE})))
+    assert (changed.releases[ONE].origin.kind, published.action) == ("push", "unchanged")
+    assert [(entry.action, entry.user) for entry in changed.history] == [("adopt", "ann")]
+
+
+def test_another_manifest_is_noted_and_is_no_content_to_go_back_from() -> None:
+    changed, _ = changes.publish(held(), release(manifest=descriptor("another manifest")), author())
+    assert [entry.action for entry in changed.history] == ["manifest"]
+    with pytest.raises(RegistryError) as caught:
+        changes.restore(changed, ONE, None, author())
+    assert caught.value.code == "PARAMETER_INVALID"
+
+
+def test_a_release_that_has_another_manifest_by_now_is_not_removed() -> None:
+    manifest = release().manifest.digest
+    changed, removed_now = changes.remove(held(), ONE, author(), manifest)
+    assert removed_now.release is not None
+    assert ONE not in changed.releases
+    with pytest.raises(RegistryError) as caught:
+        changes.remove(replaced(), ONE, author(), descriptor("something else").digest)
+    assert caught.value.code == "MANIFEST_UNKNOWN"

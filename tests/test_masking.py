@@ -101,3 +101,17 @@ def test_only_what_is_suspect_is_changed_and_once_is_enough(text: str) -> None:
     once = masked(text)
     assert once == text or is_suspect(text)
     assert masked(once) == once
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/v1/?x=https%3A%2F%2Fann%3AHUNTER3%40host%2Fpath", "/v1/?x=https%3A%2F%2F***%40host%2Fpath"),
+        ("/v1/?x=https%3a%2f%2fann:HUNTER3@host&y=1", "/v1/?x=https%3a%2f%2f***@host&y=1"),
+        ("/v1/pkr%5Fabcdefghijkl/tags", "/v1/pkr%5F***/tags"),
+        ("/v1/?x=https%3A%2F%2Fhost%2Fa%40b", "/v1/?x=https%3A%2F%2Fhost%2Fa%40b"),
+        ("/v1/a%2Fb%5Fc", "/v1/a%2Fb%5Fc"),
+    ],
+)
+def test_what_is_encoded_in_a_url_is_masked_as_well(text: str, shown: str) -> None:
+    assert masked(text) == shown
