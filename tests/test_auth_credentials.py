@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packregistry.auth import ANONYMOUS, Authenticator, OpenAuthenticator, Principal, credentials
-from packregistry.auth.credentials import CredentialAuthenticator
+from packregistry.auth.credentials import REMEMBERED_SECONDS, CredentialAuthenticator
 from packregistry.auth.htpasswd import HtpasswdFile, Users
 from packregistry.auth.tokens import TokenFile
 from packregistry.errors import RegistryError, TooManyRequestsError, UnauthorizedError
@@ -504,6 +504,65 @@ async def test_one_address_cannot_fill_the_queue_for_others(
     await asyncio.gather(*tasks, return_exceptions=True)
     assert not site.authenticator._waiting
     assert await site.verify("bob", "one", refused) == Principal("bob", "basic"), "there is room again"
+
+
+async def test_a_full_queue_has_a_place_for_an_address_that_has_none(
+    make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five addresses are enough to fill the queue, and must not be enough to keep everybody out."""
+    site, gate = make_site(workers=1), Gate(monkeypatch)
+    flood = [asyncio.create_task(site.verify(f"eve{number}", "x", f"192.0.2.{number % 5}")) for number in range(65)]
+    await ticks()
+    first = asyncio.create_task(site.verify("ann", "one", "198.51.100.1"))
+    await ticks()
+    with pytest.raises(TooManyRequestsError):
+        await site.verify("bob", "one", "198.51.100.1")
+    others = [asyncio.create_task(site.verify(f"fay{number}", "x", f"203.0.113.{number}")) for number in range(190)]
+    await ticks()
+    with pytest.raises(TooManyRequestsError):
+        await site.verify("bob", "one", "198.51.100.2")
+    gate.open()
+    assert await first == Principal("ann", "basic")
+    await asyncio.gather(*flood, *others, return_exceptions=True)
+
+
+async def test_who_was_here_before_has_a_place_in_a_full_queue(
+    make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(workers=1)
+    assert await site.verify("ann", "one")
+    site.clock.now += REMEMBERED_SECONDS + 1
+    gate = Gate(monkeypatch)
+    flood = [asyncio.create_task(site.verify(f"eve{number}", "x", ADDRESS)) for number in range(16)]
+    await ticks()
+    again = asyncio.create_task(site.verify("ann", "one"))
+    await ticks()
+    gate.open()
+    assert await again == Principal("ann", "basic")
+    await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_credentials_that_are_used_all_day_stay_familiar_where_they_are_used(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site()
+    assert await site.verify("ann", "one", THERE)
+    for _ in range(25 * 60):
+        site.clock.now += 60
+        assert site.authenticator.remembered(basic("ann", "one"), ADDRESS)
+    await site.fail(10)
+    assert await site.outcome("ann", "wrong") == 429
+    assert await site.verify("ann", "one", ADDRESS) == Principal("ann", "basic")
+
+
+async def test_credentials_hold_until_the_user_is_gone(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    principal = await site.verify("ann", "one")
+    assert site.authenticator.holds(principal)
+    assert site.authenticator.holds(ANONYMOUS)
+    site.write(bob=b"two")
+    site.file.load()
+    assert not site.authenticator.holds(principal)
 
 
 async def test_as_many_passwords_are_hashed_at_a_time_as_there_are_workers(
