@@ -247,6 +247,7 @@ def test_a_flood_of_wrong_credentials(server: Server, credentials: Callable[[int
     assert "Traceback" not in errors
 
 
+@pytest.mark.thorough
 @pytest.mark.process
 def test_a_users_file_that_is_half_written_again_and_again_disturbs_nobody(server: Server, tmp_path: Path) -> None:
     users = tmp_path / "users"

@@ -154,6 +154,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.process
 @pytest.mark.parametrize("formatter", ["text", "json"])
 def test_no_secret_is_in_any_log_wherever_a_client_puts_it(formatter: str, tmp_path: Path) -> None:

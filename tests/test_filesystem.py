@@ -655,6 +655,7 @@ def publish_versions(root: str, versions: list[str]) -> None:
     asyncio.run(write())
 
 
+@pytest.mark.thorough
 @pytest.mark.process
 async def test_processes_lose_nothing_to_each_other(storage: FilesystemStorage, root: Path) -> None:
     await storage.refresh()

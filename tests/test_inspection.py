@@ -693,6 +693,7 @@ def test_members_in_any_order_are_refused_or_mean_to_others_what_they_mean_to_us
 # real packs
 
 
+@pytest.mark.thorough
 @pytest.mark.corpus
 @pytest.mark.skipif(not CORPUS.is_dir(), reason=f"the corpus of real packs is not at {CORPUS}")
 def test_every_real_pack_is_read_as_it_was_packed() -> None:

@@ -343,6 +343,7 @@ def test_who_only_looks_whether_the_port_is_open_is_not_logged(
 # Certificates that change
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("change", ["certificate", "authorities"])
 def test_no_connection_fails_while_certificates_are_switched(run: Test, files: Files, change: str) -> None:
     seen: set[object] = set()

@@ -256,6 +256,7 @@ def test_a_mistake_in_a_call_ends_nothing_and_is_shown(capsys: pytest.CaptureFix
     assert "TypeError: %d format" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_what_is_left_is_written_when_the_process_ends() -> None:
     reader, writer = os.pipe()
     code = (

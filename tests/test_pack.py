@@ -529,6 +529,7 @@ constraint_values = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=40, deadline=None)
 @given(st.dictionaries(member_names, json_values | constraint_values))
 def test_any_json_document_is_read_without_raising(document: dict[str, Any]) -> None:

@@ -559,6 +559,7 @@ async def test_expired_uploads_and_holdings_go(pusher: Pusher, tmp_path: Path) -
     assert await Holdings(local / HOLDINGS, expire=1000).digests() == set()
 
 
+@pytest.mark.thorough
 async def test_no_sweep_takes_what_pushes_uploads_and_rollbacks_beside_it_need(pusher: Pusher, tmp_path: Path) -> None:
     """Contents come, are replaced, come back and are shared between versions, while another worker sweeps all the time.
 

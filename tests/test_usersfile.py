@@ -448,6 +448,7 @@ def test_edits_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     assert left_in(tmp_path) == ["users"]
 
 
+@pytest.mark.thorough
 @pytest.mark.process
 def test_edits_of_several_processes_are_all_kept(tmp_path: Path) -> None:
     program = (
