@@ -403,18 +403,22 @@ def test_what_is_longer_than_a_name_is_answered_and_not_kept(tmp_path: Path) -> 
 
 
 @pytest.mark.thorough
-def test_ten_thousand_packs_pass_two_hundred_rules_in_tens_of_milliseconds() -> None:
+def test_ten_thousand_packs_pass_two_hundred_rules_much_quicker_than_pattern_by_pattern() -> None:
     patterns = [f"team{number}-*" for number in range(150)]
     patterns += [f"*-{number}x" for number in range(25)] + [f"*e-*{number}x-*" for number in range(25)]
     policy = ruled(Rule(("user:ann",), grant(READING, pattern)) for pattern in patterns)
     names = [f"cilium-edge-{number}" for number in range(9_900)] + [f"team{number}-a" for number in range(100)]
+    each = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
+    begun = time.process_time()
+    assert sum(any(one.match(name) for one in each) for name in names[::10]) == 10
+    one_by_one = 10 * (time.process_time() - begun)
     took = []
     for _ in range(2):
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert sum(READ in policy.rights(ANN, name) for name in names) == 100
-        took.append(time.perf_counter() - begun)
-    assert took[0] < 0.2
-    assert took[1] < 0.05
+        took.append(time.process_time() - begun)
+    assert took[0] < one_by_one / 2
+    assert took[1] < one_by_one / 10
 
 
 # What is wrong with a file.
