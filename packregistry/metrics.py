@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import (
@@ -41,6 +41,8 @@ class Metrics:
         self._authentications = self._counters(
             "authentications", "How requests that had credentials fared.", ("method", "result"), METHODS, RESULTS
         )
+        # Credentials were looked at: takes one of `METHODS` and one of `RESULTS`. Called for every request, so directly.
+        self.authentication: Callable[[str, str], None] = self._authentications.add
         self._reloads = self._counters(
             "reloads", "Readings of files that have changed.", ("what", "result"), RELOADED, ("ok", "failed")
         )
@@ -54,10 +56,6 @@ class Metrics:
         )
         build = self._gauge("build_info", "What runs; always 1.", "version", "python")
         build.labels(__version__, platform.python_version()).set(1)
-
-    def authentication(self, method: str, result: str) -> None:
-        """Credentials were looked at: `method` is one of `METHODS`, `result` of `RESULTS`."""
-        self._authentications.add(method, result)
 
     def reload(self, what: str, ok: bool) -> None:
         """A file was read again because it had changed: `what` is one of `RELOADED`, `ok` whether it can be used."""

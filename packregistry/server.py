@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packregistry.audit import Audit, AuditError, Event
+from packregistry.auth import Actor
 from packregistry.config import Address, Config
 from packregistry.errors import RegistryError
 from packregistry.holdings import HOLDINGS, Holdings
 from packregistry.metrics import Metrics
-from packregistry.registry import REGISTRY, Registry, unheard
+from packregistry.model import HistoryEntry, PackName
+from packregistry.registry import REGISTRY, Registry
 from packregistry.reload import Reloader, ReloadError
 from packregistry.sources import Sources
 from packregistry.storage import Storage
@@ -72,8 +74,10 @@ async def serve(config: Config, started: Callable[[Running], None]) -> None:
     with contextlib.closing(listening):
         async with contextlib.AsyncExitStack() as stack:
             audit = await stack.enter_async_context(_audited(config, metrics))
-            changed = audit.changed if audit else unheard
-            registry = Registry(storage_of(config), can_delete=config.storage.delete.enabled, changed=changed)
+            changes = _Changes(audit)
+            # Before the audit is closed, should the server not get as far as to be announced.
+            stack.callback(changes.release)
+            registry = Registry(storage_of(config), can_delete=config.storage.delete.enabled, changed=changes.note)
             await registry.open()
             stack.push_async_callback(registry.close)
             security = await _security(config, registry, metrics, audit, tls)
@@ -90,6 +94,7 @@ async def serve(config: Config, started: Callable[[Running], None]) -> None:
             await stack.enter_async_context(reloader.running())
             stop = _stop_on_signals(reloader)
             started(Running(url_of(listening, secure=tls is not None), registry, config, metrics_url))
+            changes.release()
             await stop.wait()
             _log.info("stopping: requests under way have %g s to end", config.http.draintimeout)
     _log.info("stopped")
@@ -185,6 +190,27 @@ async def _security(
         return await secured(config, registry.storage.local, metrics, audit, tls)
     except ReloadError as error:
         raise StartError(str(error), status=2) from error
+
+
+class _Changes:
+    """Has changes recorded, those of the first look at directories after the greeting: that is what people look for."""
+
+    def __init__(self, audit: Audit | None) -> None:
+        self._audit = audit
+        self._held: list[tuple[PackName, HistoryEntry, Actor]] | None = []
+
+    def note(self, name: PackName, entry: HistoryEntry, by: Actor) -> None:
+        """Record a change, or keep it for later."""
+        if self._held is not None:
+            self._held.append((name, entry, by))
+        elif self._audit is not None:
+            self._audit.changed(name, entry, by)
+
+    def release(self) -> None:
+        """Record what was kept, and from now on each at once."""
+        held, self._held = self._held or [], None
+        for change in held:
+            self.note(*change)
 
 
 def _observer(metrics: Metrics, audit: Audit | None) -> Callable[[str, bool], None]:

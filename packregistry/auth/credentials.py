@@ -140,7 +140,9 @@ class CredentialAuthenticator:
         """
         if authorization is None:
             return ANONYMOUS
-        header = self._seal(authorization.encode("utf-8", "surrogatepass"))
+        keyed = self._seal.keyed.copy()
+        keyed.update(authorization.encode("utf-8", "surrogatepass"))
+        header = keyed.digest()
         recent = self._recent.get(header)
         if recent is not None:
             now = self._clock()
