@@ -61,6 +61,7 @@ def test_the_greeting_says_where_what_and_what_next(tmp_path: Path) -> None:
             assert server.get(command[-1].removeprefix(server.url)).status == 200
 
 
+@pytest.mark.thorough
 def test_flags_win_over_variables_and_these_over_the_file(tmp_path: Path) -> None:
     for place in ("file", "variable", "flag"):
         make_pack(tmp_path / place, f"from-{place}")
@@ -95,6 +96,7 @@ def test_an_open_address_without_authentication_is_refused_with_what_to_do(tmp_p
     assert not (tmp_path / ".packregistry").exists()
 
 
+@pytest.mark.thorough
 def test_an_address_in_use_is_named_and_exits_with_1(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -120,6 +122,7 @@ def test_a_missing_users_file_is_an_error_that_says_how_to_make_one(tmp_path: Pa
     assert "packregistry user add admin --file" in done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_download_under_way_is_finished_before_the_server_stops(tmp_path: Path, number: signal.Signals) -> None:
     noise = os.urandom(24 * 1024 * 1024)
@@ -150,6 +153,7 @@ def refuses(address: tuple[str, int]) -> bool:
     return False
 
 
+@pytest.mark.thorough
 def test_a_restart_serves_what_was_there_and_follows_what_changed_meanwhile(tmp_path: Path) -> None:
     make_pack(tmp_path / "packs", "stays")
     make_pack(tmp_path / "packs", "goes")
@@ -175,6 +179,7 @@ def test_a_pack_put_into_a_watched_directory_appears_and_one_taken_away_goes(tmp
         assert server.get("/api/v1/packs/hello").status == 404
 
 
+@pytest.mark.thorough
 def test_two_processes_on_one_data_directory_show_the_same(tmp_path: Path) -> None:
     (tmp_path / "packs").mkdir()
     env = {"REGISTRY_PACKS_SETTLE": "0s", "REGISTRY_PACKS_RESCAN": "200ms"}
@@ -210,6 +215,7 @@ def test_users_of_an_htpasswd_file_are_let_in_and_others_are_not(tmp_path: Path)
     assert '127.0.0.1 reader "GET /v1/_catalog" 200' in output
 
 
+@pytest.mark.thorough
 def test_log_lines_are_json_where_that_is_wanted(tmp_path: Path) -> None:
     make_pack(tmp_path / "packs", "hello")
     env = {
@@ -227,6 +233,7 @@ def test_log_lines_are_json_where_that_is_wanted(tmp_path: Path) -> None:
     assert any("created hello:1.0.0" in line.get("message", "") for line in lines)
 
 
+@pytest.mark.thorough
 def test_nothing_is_kept_of_an_in_memory_registry(tmp_path: Path) -> None:
     make_pack(tmp_path / "packs", "hello")
     temporary = tmp_path / "tmp"

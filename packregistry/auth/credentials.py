@@ -140,9 +140,7 @@ class CredentialAuthenticator:
         """
         if authorization is None:
             return ANONYMOUS
-        keyed = self._seal.keyed.copy()
-        keyed.update(authorization.encode("utf-8", "surrogatepass"))
-        header = keyed.digest()
+        header = self._seal(authorization.encode("utf-8", "surrogatepass"))
         recent = self._recent.get(header)
         if recent is not None:
             now = self._clock()

@@ -90,14 +90,14 @@ class Recent(NamedTuple):
 class Seal:
     """Turns bytes into 16 that stand for them under a key of this process, which tell nothing of them without it."""
 
-    __slots__ = ("keyed",)
+    __slots__ = ("_keyed",)
 
     def __init__(self) -> None:
-        self.keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
+        self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
 
     def __call__(self, data: bytes) -> bytes:
         """Return what stands for `data`."""
         # A copy has the key in it already, which takes two thirds of the time that a new one does.
-        keyed = self.keyed.copy()
+        keyed = self._keyed.copy()
         keyed.update(data)
         return keyed.digest()
