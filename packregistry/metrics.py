@@ -41,7 +41,7 @@ class Metrics:
         self._authentications = self._counters(
             "authentications", "How requests that had credentials fared.", ("method", "result"), METHODS, RESULTS
         )
-        # Credentials were looked at: takes one of `METHODS` and one of `RESULTS`. Called for every request, so directly.
+        # Credentials were looked at: one of `METHODS`, one of `RESULTS`. Every request calls it, so directly.
         self.authentication: Callable[[str, str], None] = self._authentications.add
         self._reloads = self._counters(
             "reloads", "Readings of files that have changed.", ("what", "result"), RELOADED, ("ok", "failed")
