@@ -227,7 +227,7 @@ def test_log_lines_are_json_where_that_is_wanted(tmp_path: Path) -> None:
         server.get("/v1/_catalog")
         _, output, errors = server.stop()
     lines = [json.loads(line) for line in [*output.splitlines(), *errors.splitlines()] if line.startswith("{")]
-    request = next(line for line in lines if line["logger"] == "packregistry.access")
+    request = next(line for line in lines if line.get("logger") == "packregistry.access")
     assert (request["method"], request["path"], request["status"]) == ("GET", "/v1/_catalog", 200)
     assert {line["service"] for line in lines} == {"registry"}
     assert any("created hello:1.0.0" in line.get("message", "") for line in lines)
