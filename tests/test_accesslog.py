@@ -28,6 +28,7 @@ from packregistry.web import accesslog
 from packregistry.web.accesslog import BEGUN, PRINCIPAL, SEEN, AccessLog, logger_class
 from packregistry.web.proxy import Seen
 from tests.factories import make_pack, noise
+from tests.streams import Noticing
 from tests.web import DEADLINE, Site, basic, request, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -312,16 +313,6 @@ async def test_what_a_stalled_reader_left_is_written_later_without_another_reque
                 received += source.read(1 << 20) or b""
                 await asyncio.sleep(0)
     assert received.count(b"GET") == 5001
-
-
-class Noticing(io.StringIO):
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = asyncio.Event()
-
-    def write(self, text: str, /) -> int:
-        self.written.set()
-        return super().write(text)
 
 
 class Broken(io.StringIO):

@@ -256,10 +256,12 @@ def test_any_files_are_read_back_as_they_were(
 @settings(max_examples=6, deadline=None)
 def test_any_files_are_unpacked_by_system_tar_without_a_word(files: dict[str, Content]) -> None:
     with tempfile.TemporaryDirectory() as place:
-        unpacked_by_tar(Path(place), tuple(files.values()))
+        found = unpacked_by_tar(Path(place), tuple(files.values()))
+        assert found == expected(tuple(files.values()))
 
 
-def unpacked_by_tar(place: Path, files: tuple[Content, ...]) -> None:
+def unpacked_by_tar(place: Path, files: tuple[Content, ...]) -> dict[str, tuple[bytes, int]]:
+    """What the system's tar makes of an archive of these files, without a word: content and mode of each, by path."""
     data, _ = packed(*files)
     done = subprocess.run(
         ["tar", "-xzpf", "-", "-C", place],
@@ -269,17 +271,17 @@ def unpacked_by_tar(place: Path, files: tuple[Content, ...]) -> None:
         env={**os.environ, "LC_ALL": "C"},
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    found = {path.relative_to(place / FOLDER): path for path in place.rglob("*") if path.is_file()}
-    assert {str(path) for path in found} == {file.path for file in files}
-    for file in files:
-        assert found[Path(file.path)].read_bytes() == file.data
-        assert found[Path(file.path)].stat().st_mode & 0o777 == (0o755 if file.executable else 0o644)
+    found = {str(path.relative_to(place / FOLDER)): path for path in place.rglob("*") if path.is_file()}
+    return {name: (path.read_bytes(), path.stat().st_mode & 0o777) for name, path in found.items()}
+
+
+def expected(files: tuple[Content, ...]) -> dict[str, tuple[bytes, int]]:
+    return {file.path: (file.data, 0o755 if file.executable else 0o644) for file in files}
 
 
 def test_odd_paths_are_unpacked_by_system_tar_without_a_word(tmp_path: Path) -> None:
-    unpacked_by_tar(
-        tmp_path, tuple(Content(path, path.encode()) for path in ODD_PATHS.values() if path != "PaxHeaders/0")
-    )
+    files = tuple(Content(path, path.encode()) for path in ODD_PATHS.values() if path != "PaxHeaders/0")
+    assert unpacked_by_tar(tmp_path, files) == expected(files)
 
 
 def test_an_archive_longer_than_a_piece_is_made_of_several_and_is_the_same_inside(
@@ -291,7 +293,7 @@ def test_an_archive_longer_than_a_piece_is_made_of_several_and_is_the_same_insid
     assert result.digest == Digest.of(pieces)
     assert len(pieces) > len(whole)
     assert gzip.decompress(pieces) == gzip.decompress(whole)
-    unpacked_by_tar(tmp_path, SMALL)
+    assert unpacked_by_tar(tmp_path, SMALL) == expected(SMALL)
 
 
 def test_pieces_do_not_depend_on_how_content_arrives(monkeypatch: pytest.MonkeyPatch) -> None:

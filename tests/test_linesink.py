@@ -14,6 +14,7 @@ import pytest
 
 from packregistry import linesink
 from packregistry.linesink import LineBuffer, LineSink
+from tests.streams import Noticing
 
 DEADLINE = 10
 
@@ -176,16 +177,6 @@ def test_lines_for_a_stream_that_was_closed_are_lost() -> None:
 
 def unexpected(error: Exception) -> None:
     raise AssertionError(error)
-
-
-class Noticing(io.StringIO):
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = asyncio.Event()
-
-    def write(self, text: str, /) -> int:
-        self.written.set()
-        return super().write(text)
 
 
 async def test_lines_are_written_together_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,24 @@ def status_of(url: str, own: certificates.Pair | None = None, headers: Mapping[s
         client.close()
 
 
+ENVIRONMENT = {
+    "REGISTRY_HTTP_TLS_CERTIFICATE": "secrets/tls.crt",
+    "REGISTRY_HTTP_TLS_KEY": "secrets/tls.key",
+    "REGISTRY_HTTP_TLS_CLIENTCAS": "[secrets/cas]",
+    "REGISTRY_HTTP_TLS_CLIENTAUTH": "verify-client-cert-if-given",
+    "REGISTRY_AUTH": "htpasswd",
+    "REGISTRY_AUTH_HTPASSWD_PATH": "secrets/users",
+    "REGISTRY_AUTH_TOKENS": "secrets/tokens",
+    "REGISTRY_AUTH_POLICY": "secrets/policy",
+    "REGISTRY_AUTH_CERTIFICATES_SUBJECT": "commonname",
+    "REGISTRY_HTTP_DEBUG_ADDR": "127.0.0.1:0",
+    "REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED": "true",
+    "REGISTRY_PACKS_SETTLE": "0s",
+    "REGISTRY_LOG_ACCESSLOG_DISABLED": "true",
+    "REGISTRY_LOG_AUDIT_PATH": "audit",
+}
+
+
 @pytest.mark.process
 @pytest.mark.real
 @pytest.mark.thorough
@@ -234,23 +252,7 @@ def test_swapped_files_count_within_two_seconds_and_no_request_fails(way: type[I
     }
     secrets.put(files)
     make_pack(tmp_path / "packs", "hello")
-    env = {
-        "REGISTRY_HTTP_TLS_CERTIFICATE": "secrets/tls.crt",
-        "REGISTRY_HTTP_TLS_KEY": "secrets/tls.key",
-        "REGISTRY_HTTP_TLS_CLIENTCAS": "[secrets/cas]",
-        "REGISTRY_HTTP_TLS_CLIENTAUTH": "verify-client-cert-if-given",
-        "REGISTRY_AUTH": "htpasswd",
-        "REGISTRY_AUTH_HTPASSWD_PATH": "secrets/users",
-        "REGISTRY_AUTH_TOKENS": "secrets/tokens",
-        "REGISTRY_AUTH_POLICY": "secrets/policy",
-        "REGISTRY_AUTH_CERTIFICATES_SUBJECT": "commonname",
-        "REGISTRY_HTTP_DEBUG_ADDR": "127.0.0.1:0",
-        "REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED": "true",
-        "REGISTRY_PACKS_SETTLE": "0s",
-        "REGISTRY_LOG_ACCESSLOG_DISABLED": "true",
-        "REGISTRY_LOG_AUDIT_PATH": "audit",
-    }
-    with serving(cwd=tmp_path, **env) as server:
+    with serving(cwd=tmp_path, **ENVIRONMENT) as server:
         load = Load(server.url)
         limited = basic("limited", "a password")
         token = [{"Authorization": f"Bearer {token_of(number)}"} for number in (1, 2)]

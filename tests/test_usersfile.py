@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packregistry.auth import usersfile
-from packregistry.auth.htpasswd import HtpasswdFile, Users, UsersFileError, decoded
+from packregistry.auth.htpasswd import HtpasswdFile, Users, UsersFileError, decoded, hashed
 from packregistry.auth.usersfile import (
     EditError,
     KnownUserError,
@@ -28,8 +28,6 @@ from packregistry.auth.usersfile import (
     UnknownUserError,
     UserNameError,
     UsersFile,
-    check_name,
-    check_password,
     generated,
 )
 from tests import process
@@ -207,8 +205,11 @@ def test_what_cannot_be_a_name_is_refused(tmp_path: Path, name: str, why: str) -
 
 
 @pytest.mark.parametrize("name", ["a", "é" * 127 + "a", "ann of berlin", "a#b", "-x", "ann@example.com", "pkr_x"])
-def test_what_can_be_a_name_is_accepted(name: str) -> None:
-    check_name(name)
+def test_what_can_be_a_name_is_accepted_and_signs_in(tmp_path: Path, name: str) -> None:
+    file = UsersFile(tmp_path / "users")
+    file.add(name, SECRET, 4)
+    assert list(file.read()[0]) == [name.encode()]
+    assert file.verify(name, SECRET)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +237,14 @@ def test_what_cannot_be_a_password_is_refused_without_showing_it(tmp_path: Path,
 
 
 @pytest.mark.parametrize("password", [b"a" * 72, b" ", "pàss wörd 👩‍🔧".encode(), b"x pkr_"], ids=repr)
-def test_what_can_be_a_password_is_accepted(password: bytes) -> None:
-    check_password(password)
+def test_what_can_be_a_password_is_accepted_and_no_other_signs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: bytes
+) -> None:
+    monkeypatch.setattr(usersfile, "hashed", hashed)
+    file = UsersFile(tmp_path / "users")
+    file.add("ann", password, 4)
+    assert file.verify("ann", password)
+    assert not file.verify("ann", password[:-1] + b"?")
 
 
 def test_a_generated_password_is_accepted_and_never_the_same() -> None:
