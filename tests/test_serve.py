@@ -43,9 +43,12 @@ def test_without_a_configuration_it_serves_packs_of_the_working_directory_to_thi
         assert server.get("/health").body == b'{"status":"UP"}'
         assert eventually(lambda: catalog(server) == ["hello"])
         assert (tmp_path / ".packregistry" / "packs" / "hello.json").exists()
-        status, _, errors = server.stop()
+        status, rest, errors = server.stop()
     assert status == 0
     assert "Traceback" not in errors
+    # What the first look published is recorded, once, and not before what people look for.
+    assert server.output.startswith("packregistry ")
+    assert (server.output + rest).count('"action": "publish", "object": "hello:1.2.0"') == 1
 
 
 def test_the_greeting_says_where_what_and_what_next(tmp_path: Path) -> None:
