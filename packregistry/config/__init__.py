@@ -1,6 +1,7 @@
 """The server's configuration: a YAML file, `REGISTRY_…` variables over it, flags over those.
 
     settings     one declaration per option; the typed, frozen `Config`
+    legacy       keys of existing files that need nothing done, or cannot be had
     options      the options by key and variable; README's table
     values       the kinds of values, each read from text
     document     YAML as texts with their places

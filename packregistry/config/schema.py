@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from packregistry.config.legacy import IGNORED, UNSUPPORTED
 from packregistry.config.options import Option, options
-from packregistry.config.settings import IGNORED, UNSUPPORTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from packregistry.config.values import (
     STRINGS,
     URL_PATH,
     URL_PREFIX,
+    WORKERS,
     Address,
     Kind,
     Network,
@@ -40,24 +41,6 @@ DEFAULT_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "X-Frame-Options": ("DENY",),
     "X-XSS-Protection": ("1; mode=block",),
     "Referrer-Policy": ("same-origin",),
-}
-
-# What existing files have in them and what needs nothing done, by key: the reason is for the warning.
-IGNORED: Final[Mapping[str, str]] = {
-    "storage.cache": "pack records are always kept in memory",
-    "storage.maintenance": "unused blobs and stale uploads are removed while the server runs",
-    "storage.redirect": "blobs are always served by the registry itself",
-    "http.secret": "uploads are not signed",
-    "http.relativeurls": "every URL in an answer is a path, unless http.host says more",
-    "http.net": "the form of http.addr says what to listen on",
-    "http.http2": "the server speaks HTTP/1.1",
-}
-
-# What existing files may ask for and what cannot be done, by key.
-UNSUPPORTED: Final[Mapping[str, str]] = {
-    "storage.s3": "S3 storage is not supported yet: use filesystem",
-    "auth.silly": "silly authentication is not supported: use htpasswd or none",
-    "auth.token": "token authentication is not supported: use htpasswd or none",
 }
 
 _NO_ACME = "Let's Encrypt is not supported yet: use certificate and key"
@@ -276,6 +259,28 @@ class Http:
             "variable's name `_` stands for `-`, as in `REGISTRY_HTTP_HEADERS_X_FRAME_OPTIONS`",
         ),
     ] = field(default_factory=lambda: dict(DEFAULT_HEADERS))
+    workers: Annotated[
+        int,
+        Spec(
+            WORKERS,
+            "how many processes answer requests; `auto`: one for each CPU there is. Where nothing says it, "
+            "`PACKREGISTRY_WORKERS` does, which is `auto` in the image",
+            flag="--workers",
+        ),
+    ] = 1
+    maxconnections: Annotated[
+        int, Spec(COUNT, "how many connections a process has at most; those that are idle make room, others wait")
+    ] = 4096
+    headertimeout: Annotated[
+        float, Spec(POSITIVE_DURATION, "how long a TLS handshake, and each request's headers, may take to arrive")
+    ] = 15.0
+    keepalivetimeout: Annotated[
+        float, Spec(POSITIVE_DURATION, "how long a connection is kept that nothing is asked on")
+    ] = 75.0
+    stalltimeout: Annotated[
+        float,
+        Spec(POSITIVE_DURATION, "how long a body may stand still, in or out; as long as it moves it may take any time"),
+    ] = 60.0
     draintimeout: Annotated[
         float, Spec(DURATION, "how long requests under way may take to end when the server is stopped")
     ] = 30.0

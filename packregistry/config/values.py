@@ -178,6 +178,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    try:
+        return 0 if text.lower() == "auto" else _count(text)
+    except BadValueError:
+        raise BadValueError(f"{quoted(text)} is not a count of workers", "write a whole number, or auto") from None
+
+
 def _seconds(text: str) -> float:
     if _SECONDS.fullmatch(text):
         seconds = float(text)
@@ -292,6 +299,7 @@ PATH = Kind("a path", _path, _show_path)
 PATHS = Kind("a list of paths", _path, _show_path, shape="list")
 BOOLEAN = Kind("true or false", _boolean, lambda value: "true" if value else "false")
 COUNT = Kind("a count", _count)
+WORKERS = Kind("a count, or auto", _workers, lambda value: str(value or "auto"))
 DURATION = Kind("a duration", _seconds, _show_seconds)
 POSITIVE_DURATION = Kind("a duration", _positive_seconds, _show_seconds)
 SIZE = Kind("a size", _size, _show_size)
