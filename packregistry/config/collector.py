@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from packregistry.config.options import Option, build, options
 from packregistry.config.problems import BadValueError, Report, nearest, quoted, suggestion
-from packregistry.config.schema import Ignored, Section, Unsupported, join, schema
+from packregistry.config.quotes import unbalanced
+from packregistry.config.schema import Ignored, Renamed, Section, Unsupported, join, schema, useful
 from packregistry.config.settings import Config
 
 if TYPE_CHECKING:
@@ -32,33 +33,59 @@ _NEEDED = (
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value that a source gave: where, and the rank of the source."""
+    """A value that a source gave: where, and the rank of the source.
+
+    `parts` has the place of each part of it: by name, or by index from 0.
+    """
 
     value: Any
     where: str
     rank: int
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Collector:
     """Takes what the sources have, in order of precedence; a later `rank` wins over an earlier one.
 
-    Everything that is wrong goes to `report`, also what a later source overrides.
+    Everything that is wrong goes to `report`, also what a later source overrides. While it `hides`, no value is shown
+    there: what comes from a file of secrets may be one.
     """
 
     def __init__(self, report: Report) -> None:
         self.report = report
         self.rank = 0
+        self.hides = False
         self._given: dict[str, Given] = {}
         self._items: dict[str, dict[int, Given]] = {}
+        self._refused: list[tuple[Unsupported, Given]] = []
         self._seen: set[str] = set()
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Where the values are from, by the dotted key of their option, and that of each part of a list or a map."""
+        found = {}
+        for path, given in self._given.items():
+            found[path] = given.where
+            found |= {join(path, name): where for name, where in given.parts.items()}
+        return found
 
     def take(self, path: str, found: Found) -> None:
         """Take what was found at a key of the schema. Null and an empty text are as good as nothing."""
         meaning = schema()[path]
         if isinstance(meaning, Ignored):
-            self.report.warn(found.where, path, f"has no effect: {meaning.why}")
+            if meaning.kind is None or self._text(meaning.kind, path, found) is not _BAD:
+                self.report.warn(found.where, path, f"has no effect: {meaning.why}")
         elif isinstance(meaning, Unsupported):
-            self.report.error(found.where, path, meaning.why)
+            if meaning.driver:
+                self._refused.append((meaning, Given(None, found.where, self.rank)))
+            elif not _is_nothing(found):
+                self.report.error(found.where, path, meaning.why)
+        elif isinstance(meaning, Renamed):
+            new = meaning.option.path
+            self.report.warn(found.where, path, f"is the former name of {new}", "write that")
+            before = self._given.get(new)
+            if before is None or before.rank < self.rank:
+                self.take(new, found)
         elif found.value in (None, ""):
             return
         elif isinstance(meaning, Section):
@@ -77,26 +104,28 @@ class Collector:
         for path, items in self._items.items():
             before = self._given.get(path)
             values = list(before.value) if before else []
+            parts = dict(before.parts) if before else {}
             for index, item in sorted(items.items()):
                 if index > len(values):
                     self.report.error(item.where, path, f"there is no item {len(values)} before this one")
                     break
                 values[index : index + 1] = [item.value]
-                self._given[path] = Given(tuple(values), item.where, self.rank)
+                parts[str(index)] = item.where
+                self._given[path] = Given(tuple(values), item.where, self.rank, dict(parts))
 
     def _enter(self, section: Section, found: Found) -> None:
         if not isinstance(found.value, dict):
             if section.driver and isinstance(found.value, str):
                 self._choose(section.driver, found.value, found)
                 return
-            self.report.error(found.where, section.path, "must be a map of keys", _keys(section.keys))
+            self.report.error(found.where, section.path, "must be a map of keys", _keys(useful(section)))
             return
         for key, entry in found.value.items():
             path = join(section.path, key)
             if key in section.keys:
                 self.take(path, entry.found)
             else:
-                self.report.error(entry.where, path, "unknown key", _unknown_remedy(key, section.keys))
+                self.report.error(entry.where, path, "unknown key", _unknown_remedy(key, section))
         if section.driver:
             named = [key for key in found.value if key in section.driver.spec.kind.values]
             if len(named) > 1:
@@ -116,27 +145,34 @@ class Collector:
         self._seen.add(option.path)
         kind = option.spec.kind
         value: Any
+        parts: dict[str, str] = {}
         if kind.shape == "scalar":
             value = self._text(kind, option.path, found)
         elif kind.shape == "list":
             value = self._texts(kind, option.path, found)
+            items = found.value if isinstance(found.value, list) else [found]
+            parts = {str(index): item.where for index, item in enumerate(items)}
         else:
             value = self._map(kind, option.path, found)
-            before = self._given.get(option.path)
-            if before and value is not _BAD:
-                value = overlay(before.value, value)
+            if value is not _BAD and isinstance(found.value, dict):
+                parts = {name: entry.where for name, entry in found.value.items()}
+                if before := self._given.get(option.path):
+                    value, parts = overlay(before.value, value), overlay(before.parts, parts)
         if value is not _BAD:
-            self._given[option.path] = Given(value, found.where, self.rank)
+            self._given[option.path] = Given(value, found.where, self.rank, parts)
 
     def _text(self, kind: Kind, path: str, found: Found) -> Any:
         if not isinstance(found.value, str):
             what = kind.name if kind.shape == "scalar" else "a text"
-            self.report.error(found.where, path, f"must be {what}, not {_shape_of(found)}")
+            self.report.error(found.where, path, f"must be {what}, not {self._shape(found)}")
             return _BAD
         try:
             return kind.parse(found.value)
         except BadValueError as error:
-            self.report.error(found.where, path, error.message, error.remedy)
+            if self.hides:
+                self.report.error(found.where, path, f"must be {kind.name}")
+            else:
+                self.report.error(found.where, path, error.message, error.remedy)
             return _BAD
 
     def _texts(self, kind: Kind, path: str, found: Found) -> Any:
@@ -146,7 +182,7 @@ class Collector:
 
     def _map(self, kind: Kind, path: str, found: Found) -> Any:
         if not isinstance(found.value, dict):
-            self.report.error(found.where, path, f"must be {kind.name}, not {_shape_of(found)}")
+            self.report.error(found.where, path, f"must be {kind.name}, not {self._shape(found)}")
             return _BAD
         values: dict[str, Any] = {}
         names: set[str] = set()
@@ -163,14 +199,23 @@ class Collector:
                 )
             names.add(name.lower())
             values[name] = read(kind, join(path, name), entry.found)
-            if kind.shape == "lists" and values[name] is not _BAD and _is_unbalanced(name, values[name]):
-                self.report.warn(entry.where, join(path, name), "has an unbalanced quote")
+            if kind.shape == "lists" and values[name] is not _BAD and (flaw := unbalanced(name, values[name])):
+                message, remedy = flaw
+                self.report.warn(entry.where, join(path, name), message, "" if self.hides else remedy)
         return _BAD if _BAD in values.values() else values
+
+    def _shape(self, found: Found) -> str:
+        if isinstance(found.value, dict):
+            return "a map"
+        if isinstance(found.value, list):
+            return "a list"
+        return "nothing" if found.value is None else "a text" if self.hides else quoted(found.value)
 
     def finish(self, *, has_file: bool) -> Config:
         """The configuration of everything taken, with defaults for the rest; for what `report` has no error of."""
         for meaning in schema().values():
             if isinstance(meaning, Section) and meaning.driver:
+                self._refuse(meaning.driver)
                 self._settle(meaning.driver)
         self._check_together()
         values: dict[str, Any] = {}
@@ -183,6 +228,18 @@ class Collector:
                 value = {name: texts for name, texts in value.items() if texts}
             values[option.attribute] = value
         return build(values)
+
+    def _refuse(self, driver: Option) -> None:
+        """Report drivers that cannot be had, but for those that a variable or a flag has switched away from."""
+        for unsupported, given in self._refused:
+            if unsupported.driver is not driver:
+                continue
+            chosen = self._given.get(driver.path)
+            if chosen and chosen.rank >= max(given.rank, 1):
+                message = f"has no effect, because {driver.path} is {chosen.value} ({chosen.where})"
+                self.report.warn(given.where, unsupported.path, message)
+            else:
+                self.report.error(given.where, unsupported.path, unsupported.why)
 
     def _settle(self, driver: Option) -> None:
         """Decide on one driver: the one named last, else the one that has something set."""
@@ -230,25 +287,19 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return {name: value for name, value in below.items() if name.lower() not in hidden} | dict(above)
 
 
-def _is_unbalanced(header: str, texts: Collection[str]) -> bool:
-    """Whether a quote is missing; single ones are quotes in a policy, and apostrophes elsewhere."""
-    quotes = "\"'" if header.lower().startswith("content-security-policy") else '"'
-    return any(text.count(quote) % 2 for text in texts for quote in quotes)
+def _is_nothing(found: Found) -> bool:
+    """Whether a value says nothing: null, an empty text, or a list or a map of such."""
+    if isinstance(found.value, dict):
+        return all(_is_nothing(entry.found) for entry in found.value.values())
+    return all(map(_is_nothing, found.value)) if isinstance(found.value, list) else not found.value
 
 
 def _keys(keys: Collection[str]) -> str:
     return f"known: {', '.join(keys)}" if keys else "leave it empty"
 
 
-def _unknown_remedy(key: str, siblings: Collection[str]) -> str:
-    if not nearest(key, siblings):
-        elsewhere = [path for path in schema() if path.rpartition(".")[2] == key]
-        if len(elsewhere) == 1:
-            return f"did you mean {elsewhere[0]}?"
-    return suggestion(key, siblings)
-
-
-def _shape_of(found: Found) -> str:
-    if isinstance(found.value, dict):
-        return "a map"
-    return "a list" if isinstance(found.value, list) else "nothing" if found.value is None else quoted(found.value)
+def _unknown_remedy(key: str, section: Section) -> str:
+    if near := nearest(key, section.keys):
+        return f"did you mean {near}?"
+    elsewhere = [path for path in schema() if path.rpartition(".")[2] == key]
+    return f"did you mean {elsewhere[0]}?" if len(elsewhere) == 1 else suggestion(key, useful(section))

@@ -5,6 +5,7 @@ The document is composed, never constructed, so that no tag makes an object and 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,20 +14,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 
+from packregistry.config import quotes
 from packregistry.config.problems import quoted
 
 if TYPE_CHECKING:
     from packregistry.config.problems import Report
 
 FILE_MAX = 1024**2
+DEPTH_MAX = 100
 
 _CORE = "tag:yaml.org,2002:"
 _TAGS = frozenset(_CORE + name for name in ("str", "int", "float", "bool", "null", "timestamp", "value", "seq", "map"))
 _MERGE = _CORE + "merge"
 _BLANK = "\0 \t\r\n\x85\u2028\u2029"
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _EMPTY_REMEDY = "write {} to have the defaults"
-_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')
-_COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,19 @@ class _Loader(yaml.SafeLoader):
 
     In a flow collection, `:` begins a plain scalar if a character of such a scalar follows and no key precedes it.
     """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > DEPTH_MAX:
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs do not annotate it
+            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def check_value(self) -> bool:
         begins_scalar = self.flow_level and self.flow_level not in self.possible_simple_keys
@@ -83,6 +98,9 @@ def read_file(path: Path, report: Report, *, when_empty: str = _EMPTY_REMEDY) ->
     except IsADirectoryError:
         report.error(name, "", "this is a directory", "name the file in it")
         return None
+    except PermissionError:
+        report.error(name, "", "cannot be read: Permission denied", f"let uid {os.geteuid()} read it")
+        return None
     except (OSError, ValueError) as error:
         report.error(name, "", f"cannot be read: {getattr(error, 'strerror', None) or error}")
         return None
@@ -102,45 +120,60 @@ def read_file(path: Path, report: Report, *, when_empty: str = _EMPTY_REMEDY) ->
     return found
 
 
-def read_text(text: str, where: Where, name: str, report: Report, when_empty: str = _EMPTY_REMEDY) -> Found | None:
-    """The document that `text` is, or None when `report` says what is wrong; `name` is the place of the whole."""
+def read_text(
+    text: str, where: Where, name: str, report: Report, when_empty: str = _EMPTY_REMEDY, *, quotes_it: bool = True
+) -> Found | None:
+    """The document that `text` is, or None when `report` says what is wrong; `name` is the place of the whole.
+
+    A remedy may quote a line of the text, unless not `quotes_it`.
+    """
     before = len(report.errors)
     try:
-        node = yaml.compose(text, _Loader)
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        begin = text.rfind("\n", 0, error.position) + 1
+        mark = _mark(text.count("\n", 0, begin), error.position - begin)
+        report.error(where(mark), "", f"is not YAML: {error.reason}: U+{error.character:04X}", "leave it out")
+        return None
+    try:
+        node = loader.get_single_node()
         if node is None:
             report.error(name, "", "is empty", when_empty)
             return None
         found = _Converter(where, report).convert(node)
     except yaml.MarkedYAMLError as error:
-        _report_syntax(error, text, where, name, report)
-        return None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        report.error(f"{name}:{line}", "", f"is not YAML: {error.reason}: U+{error.character:04X}")
+        _report_syntax(error, text if quotes_it else "", where, name, report)
         return None
     except RecursionError:
         report.error(name, "", "is nested too deeply")
         return None
     except (ValueError, OverflowError) as error:
         # PyYAML lets these through on escapes and directives with numbers out of range.
-        report.error(name, "", f"is not YAML: {error}")
+        report.error(where(loader.get_mark()), "", f"is not YAML: {error}")
         return None
+    finally:
+        loader.dispose()
     return found if len(report.errors) == before else None
 
 
 def _report_syntax(error: yaml.MarkedYAMLError, text: str, where: Where, name: str, report: Report) -> None:
     mark = error.problem_mark or error.context_mark
+    if complaint := quotes.complaint(text, mark.line + 1 if mark else text.count("\n") + 1):
+        flaw, message, remedy = complaint
+        report.error(where(_mark(flaw.line - 1, flaw.column - 1)), "", f"is not YAML: {message}", remedy)
+        return
     message = ", ".join(part for part in (error.context, error.problem) if part)
-    report.error(where(mark) if mark else name, "", f"is not YAML: {message}", _quote_hint(error, text))
+    report.error(where(mark) if mark else name, "", f"is not YAML: {message}", _remedy(error.problem or ""))
 
 
-def _quote_hint(error: yaml.MarkedYAMLError, text: str) -> str:
-    """A remedy for the commonest cause: a quote that is opened and not closed swallows what follows it."""
-    mark = error.problem_mark
-    for number, line in enumerate(text.splitlines()[: mark.line + 1 if mark else None], 1):
-        if '"' in _COMMENT.sub("", _QUOTED.sub("", line)):
-            return f'line {number} has a " that is not closed: check the quotes'
-    return "check the quotes" if "quoted scalar" in (error.context or "") else ""
+def _mark(line: int, column: int) -> yaml.Mark:
+    return yaml.Mark("", 0, line, column, None, 0)
+
+
+def _remedy(problem: str) -> str:
+    if "cannot start any token" in problem:
+        return "indent with spaces, not with tabs" if "'\\t'" in problem else "write the value in quotes"
+    return ""
 
 
 class _Converter:
@@ -172,8 +205,7 @@ class _Converter:
             return self._entries(node)
         if isinstance(node, yaml.SequenceNode):
             return [self.convert(item) for item in node.value]
-        text: str = node.value
-        return None if node.tag == _CORE + "null" else text
+        return None if node.tag == _CORE + "null" else _text(node)
 
     def _entries(self, node: yaml.MappingNode) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
@@ -184,12 +216,12 @@ class _Converter:
                 self._report.error(where, "", "a key must be a text")
             elif key.tag == _MERGE:
                 merged.append(self.convert(value))
-            elif key.value in entries:
+            elif (name := _text(key)) in entries:
                 self._report.error(
-                    where, "", f"key {quoted(key.value)} is given twice", f"the first is at {entries[key.value].where}"
+                    where, "", f"key {quoted(name)} is given twice", f"the first is at {entries[name].where}"
                 )
             else:
-                entries[key.value] = Entry(where, self.convert(value))
+                entries[name] = Entry(where, self.convert(value))
         for found in merged:
             self._merge(entries, found)
         return entries
@@ -201,6 +233,12 @@ class _Converter:
                     entries.setdefault(name, entry)
             else:
                 self._report.error(part.where, "", "<< takes a map or a list of maps")
+
+
+def _text(node: yaml.Node) -> str:
+    """The text of a scalar. JSON writes a character beyond the first 65536 as two escapes, which YAML leaves apart."""
+    text: str = node.value
+    return _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
 
 
 def found_of(value: Any, where: str) -> Found:

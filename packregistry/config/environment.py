@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from packregistry.config.document import Entry, Found, read_text
 from packregistry.config.options import PREFIX, Option, options, variable_of
-from packregistry.config.problems import nearest
+from packregistry.config.problems import BadValueError, nearest
 from packregistry.config.schema import Ignored, Meaning, Section, Unsupported, schema
+from packregistry.config.secretfile import SUFFIX, read_secret
 
 if TYPE_CHECKING:
     from packregistry.config.collector import Collector
@@ -21,8 +22,22 @@ _SERVICE_LINK = re.compile(
 )
 _SERVICE_URL = re.compile(r"(?:tcp|udp|sctp)://.*", re.DOTALL)
 
+# How a map in block style begins.
+_KEY = re.compile(r"[\w-]+:(?:\s|$)")
+
 # Variables of other programs that have the same beginning: where podman, buildah and skopeo keep credentials.
 _FOREIGN = {"REGISTRY_AUTH_FILE": "it is for podman, buildah and skopeo"}
+
+
+# Variables that give a default, which a file wins over: an image sets them for whoever mounts a file or does not.
+_DEFAULTS = {"PACKREGISTRY_WORKERS": "http.workers"}
+
+
+def read_defaults(environ: Mapping[str, str], collector: Collector) -> None:
+    """Give the collector the defaults that variables say; an empty one is as good as none."""
+    for name, path in _DEFAULTS.items():
+        if text := environ.get(name, "").strip():
+            collector.take(path, Found(_where(name), text))
 
 
 def read(environ: Mapping[str, str], collector: Collector) -> None:
@@ -31,10 +46,17 @@ def read(environ: Mapping[str, str], collector: Collector) -> None:
     for name in sorted(environ):
         if not name.startswith(PREFIX):
             _warn_of_near_miss(name, collector)
-        elif target := _target(name):
-            _take(name, environ[name].strip(), target, collector)
-        elif _SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and _SERVICE_URL.fullmatch(environ[name])):
+            continue
+        target = _target(name)
+        is_legacy = target is not None and isinstance(target.meaning, (Ignored, Unsupported))
+        if target and not target.rest:
+            _take(name, environ[name], target, collector)
+        elif named := _named_file(name):
+            _take_file(name, environ, named, collector)
+        elif (target is None or is_legacy) and _is_service_link(name, environ[name]):
             links.append(name)
+        elif target:
+            _take(name, environ[name], target, collector)
         elif name in _FOREIGN:
             collector.report.warn(_where(name), "", f"has no effect: {_FOREIGN[name]}")
         else:
@@ -62,32 +84,72 @@ def _nearest_variable(rest: str, cutoff: float) -> str | None:
     return near and PREFIX + near
 
 
-def _target(name: str) -> tuple[str, Meaning, str] | None:
-    """The key that a variable means, its meaning, and what of the name is left: an index or a name, or nothing."""
+def _is_service_link(name: str, text: str) -> bool:
+    return bool(_SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and _SERVICE_URL.fullmatch(text)))
+
+
+class _Target(NamedTuple):
+    """What a variable means: a key, its meaning, and what of the name is left: an index or a name, or nothing."""
+
+    path: str
+    meaning: Meaning
+    rest: str
+
+
+def _target(name: str) -> _Target | None:
+    """What the variable means, if anything."""
     for path, meaning in _longest_first():
         variable = variable_of(path)
         if name == variable:
-            return path, meaning, ""
+            return _Target(path, meaning, "")
         if not name.startswith(variable + "_"):
             continue
         rest = name.removeprefix(variable + "_")
         shape = meaning.spec.kind.shape if isinstance(meaning, Option) else ""
         is_index = rest.isascii() and rest.isdecimal() and len(rest) < 4
         if isinstance(meaning, (Ignored, Unsupported)) or shape in {"map", "lists"} or (shape == "list" and is_index):
-            return path, meaning, rest
+            return _Target(path, meaning, rest)
     return None
+
+
+def _named_file(name: str) -> _Target | None:
+    """What a variable means that names the file with the value: an option, or a part of one."""
+    if not name.endswith(SUFFIX) or name in _FOREIGN:
+        return None
+    target = _target(name.removesuffix(SUFFIX))
+    is_option = target and (
+        isinstance(target.meaning, Option) or (isinstance(target.meaning, Section) and target.meaning.driver)
+    )
+    return target if is_option else None
 
 
 def _longest_first() -> Iterable[tuple[str, Meaning]]:
     return sorted(((path, meaning) for path, meaning in schema().items() if path), key=lambda item: -len(item[0]))
 
 
-def _take(name: str, text: str, target: tuple[str, Meaning, str], collector: Collector) -> None:
+def _take_file(name: str, environ: Mapping[str, str], target: _Target, collector: Collector) -> None:
+    plain, path = name.removesuffix(SUFFIX), environ[name].strip()
+    where = f"{_where(name)} ({path})"
+    if path and environ.get(plain, "").strip():
+        collector.report.error(_where(name), "", f"is given together with {plain}", "unset one of them")
+        return
+    try:
+        text = read_secret(path) if path else ""
+    except BadValueError as error:
+        collector.report.error(where, "", error.message, error.remedy)
+        return
+    collector.hides = True
+    _take(name, text, target, collector, where if path else "")
+    collector.hides = False
+
+
+def _take(name: str, text: str, target: _Target, collector: Collector, where: str = "") -> None:
+    text, where = text.strip(), where or _where(name)
     path, meaning, rest = target
     if not text:
-        collector.report.warn(_where(name), "", "is empty and has no effect", "unset it")
+        collector.report.warn(where, "", "is empty and has no effect", "unset it")
         return
-    found = _found(name, text, meaning, rest, collector)
+    found = _found(where, text, target, collector)
     if found is None:
         return
     if isinstance(meaning, Option) and rest:
@@ -100,14 +162,18 @@ def _take(name: str, text: str, target: tuple[str, Meaning, str], collector: Col
     collector.take(path, found)
 
 
-def _found(name: str, text: str, meaning: Meaning, rest: str, collector: Collector) -> Found | None:
+def _found(where: str, text: str, target: _Target, collector: Collector) -> Found | None:
     """The value of a variable: YAML where it looks like a list, a map or a quoted text, else the text itself."""
-    where = _where(name)
+    meaning, rest = target.meaning, target.rest
     shape = meaning.spec.kind.shape if isinstance(meaning, Option) else ""
-    takes_yaml = isinstance(meaning, Section) or (shape == "lists") or (shape in {"list", "map"} and not rest)
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
-    if is_quoted or (takes_yaml and text[0] in "[{"):
-        return read_text(text, lambda _: where, where, collector.report)
+    is_flow = text[0] in "[{" and (
+        isinstance(meaning, Section) or shape == "lists" or (shape in {"list", "map"} and not rest)
+    )
+    is_map = not rest and (isinstance(meaning, Section) or shape in {"map", "lists"}) and _KEY.match(text)
+    is_list = not rest and shape == "list" and text.startswith("- ")
+    if is_quoted or is_flow or is_map or is_list:
+        return read_text(text, lambda _: where, where, collector.report, quotes_it=not collector.hides)
     if shape == "list" and not rest and "," in text:
         collector.report.error(where, "", "has a comma in it", "write a YAML list: [first, second]")
         return None
@@ -119,5 +185,5 @@ def _warn_of_near_miss(name: str, collector: Collector) -> None:
     if not rest or head[:1].upper() != PREFIX[0] or not nearest(head, [PREFIX.rstrip("_")], 0.8):
         return
     right = PREFIX + rest.upper()
-    if _target(right) or (right := _nearest_variable(rest, 0.9) or ""):
+    if _target(right) or _named_file(right) or (right := _nearest_variable(rest, 0.9) or ""):
         collector.report.warn(_where(name), "", "has no effect", f"did you mean {right}?")

@@ -58,6 +58,14 @@ def _options(section: type[Any], prefix: str) -> Iterator[Option]:
         yield Option(path, attribute, spec, default, default if spec.in_file is None else spec.in_file)
 
 
+def value_of(config: Config, option: Option) -> Any:
+    """What a configuration has for an option."""
+    value: Any = config
+    for name in option.attribute.split("."):
+        value = getattr(value, name)
+    return value
+
+
 def build(values: Mapping[str, Any]) -> Config:
     """The configuration that has `values`, which are by attribute and complete."""
     return cast("Config", _build(Config, "", values))

@@ -14,6 +14,11 @@ def quoted(text: str) -> str:
     return json.dumps(text if len(text) <= _WORD_MAX else text[:_WORD_MAX] + "…", ensure_ascii=False)
 
 
+def printable(text: str) -> str:
+    """`text` with what is not printable escaped, so that it stays on its line."""
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The one of `known` that `word` was probably meant to be, whatever the case."""
     by_lower = {name.lower(): name for name in known}
@@ -70,5 +75,4 @@ class Report:
 
 def _line(where: str, path: str, message: str, remedy: str) -> str:
     text = ": ".join(part for part in (where, path, message) if part)
-    text += f" ({remedy})" if remedy else ""
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    return printable(f"{text} ({remedy})" if remedy else text)

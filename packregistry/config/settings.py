@@ -93,7 +93,10 @@ class Log:
         Literal["debug", "info", "warn", "error"],
         Spec(one_of("debug", "info", "warn", "error"), "the least severity that is logged"),
     ] = "info"
-    formatter: Annotated[Literal["text", "json"], Spec(one_of("text", "json"), "how a log line is written")] = "text"
+    formatter: Annotated[
+        Literal["text", "json"],
+        Spec(one_of("text", "json", refused={"logstash": "use json"}), "how a log line is written"),
+    ] = "text"
     fields: Annotated[Mapping[str, str], Spec(STRINGS, "what every log line carries, such as `service: registry`")] = (
         field(default_factory=dict)
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
@@ -51,6 +51,7 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.ASCII | re.IGNORECAS
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _URL_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ANY_TEXT = {"type": ["string", "number", "boolean"], "pattern": r"^[^\u0000-\u001f\u007f]*$"}
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NOT_A_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 
@@ -125,6 +126,7 @@ class Kind:
         shape: how many texts there are.
         check_name: raises `BadValueError` on a name that may not be in the map.
         values: all there are, where they can be listed.
+        json: the JSON Schema of one text, as editors read YAML: without quotes it may be a number or a boolean.
     """
 
     name: str
@@ -133,6 +135,7 @@ class Kind:
     shape: Shape = "scalar"
     check_name: Callable[[str], object] | None = None
     values: tuple[str, ...] = ()
+    json: Mapping[str, Any] = field(default_factory=lambda: dict(_ANY_TEXT))
 
     def render(self, value: Any) -> str:
         """`value` as it would be written in a YAML file; empty for no value."""
@@ -146,6 +149,19 @@ class Kind:
             lists = (f"{name}: [{', '.join(map(self.show, texts))}]" for name, texts in value.items())
             return "{" + ", ".join(lists) + "}"
         return self.show(value)
+
+    def plain(self, value: Any) -> Any:
+        """`value` as JSON has it: numbers and booleans as they are, durations and sizes as texts with their units."""
+        if self.shape == "list":
+            return [self.show(part) for part in value]
+        if self.shape == "map":
+            return {name: self.show(text) for name, text in value.items()}
+        if self.shape == "lists":
+            return {name: [self.show(text) for text in texts] for name, texts in value.items()}
+        if value is None or isinstance(value, bool):
+            return value
+        text = self.show(value)
+        return int(text) if isinstance(value, int) and text.isdecimal() else text
 
 
 def _string(text: str) -> str:
@@ -190,6 +206,8 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     elif _DURATION.fullmatch(text):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+        # To what can be written down: 0.1 + 0.2 is 0.30000000000000004.
+        seconds = round(seconds, 9)
     else:
         raise BadValueError(f"{quoted(text)} is not a duration", "write seconds, or like 500ms, 30s, 1m30s, 2h")
     if seconds > _DURATION_MAX:
@@ -278,7 +296,22 @@ def one_of(*values: str, refused: Mapping[str, str] | None = None) -> Kind:
         remedy = (refused or {}).get(word) or suggestion(text, values)
         raise BadValueError(f"{quoted(text)} is not one of {', '.join(values)}", remedy)
 
-    return Kind(f"one of {', '.join(values)}", parse, values=values)
+    # The names are offered by editors; the pattern takes them in whatever case.
+    pattern = "|".join(_in_any_case(value) for value in values)
+    numbers = [float(value) for value in values if _SECONDS.fullmatch(value)]
+    json = {"anyOf": [{"enum": [*values, *numbers]}, {"type": "string", "pattern": f"^(?:{pattern})$"}]}
+    return Kind(f"one of {', '.join(values)}", parse, values=values, json=json)
+
+
+def only(kind: Kind, value: object, why: str, remedy: str) -> Kind:
+    """The kind of value that is `value` alone, because of `why`."""
+
+    def parse(text: str) -> object:
+        if kind.parse(text) != value:
+            raise BadValueError(why, remedy)
+        return value
+
+    return replace(kind, parse=parse, json={"enum": [value, kind.show(value)]})
 
 
 def must_be_empty(why: str, shape: Shape = "scalar") -> Kind:
@@ -289,23 +322,59 @@ def must_be_empty(why: str, shape: Shape = "scalar") -> Kind:
             raise BadValueError(why)
         return text
 
-    return Kind("empty", parse, shape=shape)
+    return Kind("empty", parse, shape=shape, json={"const": ""})
 
+
+def _in_any_case(word: str) -> str:
+    return "".join(f"[{char.upper()}{char}]" if char.isalpha() else re.escape(char) for char in word)
+
+
+def _patterned(pattern: str, **others: Any) -> dict[str, Any]:
+    return {"type": ["string"], "pattern": f"^(?:{pattern})$", **others}
+
+
+def _numeric(pattern: str, minimum: int) -> dict[str, Any]:
+    """A number, or a text of a number and units."""
+    return _patterned(pattern, minimum=minimum) | {"type": ["string", "number"]}
+
+
+# Regular expressions of JSON Schema are those of ECMAScript, which has no flag for case in them.
+_JSON_BOOLEAN = {
+    "anyOf": [
+        {"type": "boolean"},
+        _patterned("|".join(_in_any_case(word) for word in ("true", "false", "yes", "no", "on", "off"))),
+    ]
+}
+_JSON_COUNT = {
+    "type": ["string", "integer"],
+    "pattern": "^0*[1-9][0-9]*$",
+    "minimum": 1,
+    "maximum": 999_999_999,
+    "maxLength": 9,
+}
+_JSON_DURATION = _numeric(rf"{_NUMBER}|(?:{_NUMBER}(?:ms|s|m|h))+", 0)
+_JSON_SIZE = _numeric(rf"{_NUMBER} ?(?:[kKmMgGtT][iI]?[bB]?|[bB])?", 1)
+_JSON_ADDRESS = _patterned(_ADDRESS.pattern)
+_JSON_URL_PATH = _patterned(_URL_PATH.pattern)
+_JSON_PREFIX = _patterned(rf"/*|(?:{_URL_PATH.pattern})/*")
+_JSON_ORIGIN = _patterned(r"[hH][tT][tT][pP][sS]?://[^/?#@]+/*")
+_JSON_NETWORK = _patterned("[0-9A-Fa-f:.]+(?:%[^/]+)?(?:/[0-9.]+)?")
+_JSON_WORKERS = {"anyOf": [_JSON_COUNT, _patterned(_in_any_case("auto"))]}
 
 STRING = Kind("a text", _string)
 STRINGS = Kind("a map of texts", _string, shape="map", check_name=_string)
 STRING_LIST = Kind("a list of texts", _string, shape="list")
 PATH = Kind("a path", _path, _show_path)
 PATHS = Kind("a list of paths", _path, _show_path, shape="list")
-BOOLEAN = Kind("true or false", _boolean, lambda value: "true" if value else "false")
-COUNT = Kind("a count", _count)
-WORKERS = Kind("a count, or auto", _workers, lambda value: str(value or "auto"))
-DURATION = Kind("a duration", _seconds, _show_seconds)
-POSITIVE_DURATION = Kind("a duration", _positive_seconds, _show_seconds)
-SIZE = Kind("a size", _size, _show_size)
-ADDRESS = Kind("an address", Address.parse)
+BOOLEAN = Kind("true or false", _boolean, lambda value: "true" if value else "false", json=_JSON_BOOLEAN)
+COUNT = Kind("a count", _count, json=_JSON_COUNT)
+WORKERS = Kind("a count, or auto", _workers, lambda value: str(value or "auto"), json=_JSON_WORKERS)
+DURATION = Kind("a duration", _seconds, _show_seconds, json=_JSON_DURATION)
+POSITIVE_DURATION = Kind("a duration", _positive_seconds, _show_seconds, json=_JSON_DURATION)
+SIZE = Kind("a size", _size, _show_size, json=_JSON_SIZE)
+ADDRESS = Kind("an address", Address.parse, json=_JSON_ADDRESS)
 HEADERS = Kind("a map of HTTP headers", _string, shape="lists", check_name=_check_header)
-NETWORKS = Kind("a list of networks", _network, shape="list")
-URL_PATH = Kind("the path of a URL", _url_path)
-URL_PREFIX = Kind("the path of a URL", _url_prefix)
-ORIGIN = Kind("a URL", _origin)
+NETWORKS = Kind("a list of networks", _network, shape="list", json=_JSON_NETWORK)
+URL_PATH = Kind("the path of a URL", _url_path, json=_JSON_URL_PATH)
+URL_PREFIX = Kind("the path of a URL", _url_prefix, json=_JSON_PREFIX)
+ORIGIN = Kind("a URL", _origin, json=_JSON_ORIGIN)
