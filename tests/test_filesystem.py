@@ -142,8 +142,11 @@ async def test_a_directory_that_cannot_be_written_is_named_with_the_user(
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != root / where)
     with pytest.raises(StorageUnavailableError) as caught:
         await storage.open()
-    assert caught.value.message == f"{root} cannot be used: Permission denied ({root / where})"
-    assert caught.value.remedy == (f"make it a directory that uid {os.getuid()} can write, or name another with --data")
+    uid, gid = os.geteuid(), os.getegid()
+    assert caught.value.message.startswith(
+        f"{root / where} cannot be used: Permission denied: this process is uid {uid}, gid {gid}, and "
+    )
+    assert caught.value.remedy.startswith(f"run `chown -R {uid}:{gid} {root}` as root")
 
 
 async def test_permissions_are_really_looked_at() -> None:

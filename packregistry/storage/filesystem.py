@@ -40,7 +40,7 @@ from packregistry.errors import (
 from packregistry.model import Digest, PackName, PackRecord, shown
 from packregistry.storage import OpenBlob, Staged, Version
 from packregistry.storage.journal import EVERYTHING, Journal, Position
-from packregistry.storage.oserrors import is_full, translated
+from packregistry.storage.oserrors import is_denied, is_full, translated
 from packregistry.storage.staging import Staging, sync
 
 P = ParamSpec("P")
@@ -201,7 +201,7 @@ class FilesystemStorage:
                         sync_directory(directory)
             self._journal.announce(EVERYTHING)
         except OSError as error:
-            if is_full(error):
+            if is_full(error) or is_denied(error):
                 raise
             raise StorageUnavailableError(
                 f"{self.root} cannot be used: {error.strerror} ({error.filename})",
