@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -13,7 +13,7 @@ from packregistry.auth import Actor, denied
 from packregistry.auth.rights import Action
 from packregistry.changes import Published
 from packregistry.config import Limits
-from packregistry.errors import DigestInvalidError, PackInvalidError
+from packregistry.errors import DigestInvalidError, ManifestInvalidError, PackInvalidError
 from packregistry.inspection import Inspection, inspect
 from packregistry.model import Descriptor, Digest, Origin, PackName, Tag, problem_json
 from packregistry.pack import METADATA_FILES, Reading, lint
@@ -69,8 +69,9 @@ class Pushes:
     async def publish_stored(self, archive: Descriptor, manifest: Manifest, terms: Terms) -> Published:
         """Publish a pack whose archive was uploaded before, under a client's own manifest.
 
-        Raises `PackInvalidError` where the pack is another than the manifest is for, `DeniedError` where it is there
-        under another manifest that the pusher may not replace, and what `push` raises.
+        Raises `PackInvalidError` where the pack is another than the manifest is for, `ManifestInvalidError` where a
+        layer is called as one of its files and is another, `DeniedError` where it is there under another manifest that
+        the pusher may not replace, and what `push` raises.
         """
         opened = await self._registry.storage.open_blob(archive.digest)
         try:
@@ -85,6 +86,8 @@ class Pushes:
                 detail=[problem_json(problem) for problem in reading.problems],
                 remedy="push it under the name and version that its pack.json has",
             )
+        if not reading.errors:
+            _check_titles(manifest.extra, inspection.files)
         incoming = Incoming(
             reading,
             inspection.files,
@@ -123,6 +126,17 @@ def check(file: BinaryIO, size: int, limits: Limits) -> tuple[Reading, Inspectio
     # Of an archive that could not be read to its end, linting would only say what is missing.
     problems = (*inspection.problems, *reading.problems) if inspection.complete else inspection.problems
     return replace(reading, problems=tuple(dict.fromkeys(problems))), inspection
+
+
+def _check_titles(layers: Sequence[Descriptor], files: Mapping[str, bytes]) -> None:
+    """Make sure that nobody is shown other values, or another README, than those that the archive has."""
+    for layer in layers:
+        if layer.title in METADATA_FILES and layer.digest != Digest.of(files.get(layer.title, b"")):
+            raise ManifestInvalidError(
+                f"the manifest's layer {layer.title} is not the file of that name in the archive",
+                detail={"title": layer.title, "digest": layer.digest},
+                remedy="refer to the file as it is in the archive, or to none",
+            )
 
 
 def check_digest(expected: Digest | None, found: Digest) -> None:

@@ -490,6 +490,44 @@ async def test_manifests_that_cannot_be(pusher: Pusher, change: dict[str, Any], 
     assert (status, code(body)) == expected
 
 
+@pytest.mark.parametrize("said", [1, 3])
+async def test_a_manifest_that_says_another_size_of_an_uploaded_blob_is_refused(pusher: Pusher, said: int) -> None:
+    data, config = tarball(), b"{}"
+    await pusher.blob(data)
+    await pusher.blob(config)
+    document = json.loads(manifest(data, config))
+    document["config"]["size"] = said
+    status, _, body = await pusher.ask("PUT", "/v1/hello/manifests/1.0.0", json.dumps(document).encode())
+    assert (status, code(body)) == (400, "MANIFEST_INVALID")
+    assert f"has {said} bytes, and it has 2" in body["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("title", "content", "status"),
+    [
+        pytest.param("values.yaml", b"other: values\n", 400, id="other values"),
+        pytest.param("presets.yaml", b"presets: []\n", 400, id="a file that is not there"),
+        pytest.param("README.md", b"as in the archive", 201, id="the same file"),
+        pytest.param("notes.txt", b"of a client's own", 201, id="no file of a pack"),
+    ],
+)
+async def test_a_layer_that_is_called_as_a_file_of_the_pack_is_that_file(
+    pusher: Pusher, title: str, content: bytes, status: int
+) -> None:
+    """Whoever looks at the small files sees what the archive has, even where everything is forced."""
+    data, config = tarball(files={"README.md": b"as in the archive"}), b"{}"
+    for blob in (data, config, content):
+        await pusher.blob(blob)
+    document = json.loads(manifest(data, config))
+    document["layers"].append(
+        {"mediaType": "text/plain", "digest": Digest.of(content), "size": len(content), "annotations": {TITLE: title}}
+    )
+    path = "/v1/hello/manifests/1.0.0?force=true&skipDigestCheck=true&message=why"
+    found, _, body = await pusher.ask("PUT", path, json.dumps(document).encode())
+    assert found == status
+    assert status == 201 or title in body["errors"][0]["message"]
+
+
 async def test_a_manifest_publishes_only_under_the_name_and_version_of_the_pack(pusher: Pusher) -> None:
     data, config = tarball(), b"{}"
     for name in ("hello", "other"):

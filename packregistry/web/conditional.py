@@ -14,9 +14,10 @@ _ELEMENT = re.compile(r'[ \t]*(?:(?:W/)?("[^"\x00-\x20\x7f]*"))?[ \t]*(?:,|\Z)')
 def matches(header: str, etag: str) -> bool:
     """Whether `If-None-Match: header` names `etag`, which includes its quotes. The comparison is the weak one.
 
-    What follows an element that is not an entity tag is not read.
+    What follows an element that is not an entity tag is not read. As with Distribution, what is in the
+    quotes will do alone, as it is in `Docker-Content-Digest`.
     """
-    if header.strip(" \t") == "*":
+    if header.strip(" \t") in {"*", etag[1:-1]}:
         return True
     position = 0
     while position < len(header) and (found := _ELEMENT.match(header, position)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from contextlib import closing
 
 from aiohttp import web
 
@@ -148,11 +149,12 @@ async def _blob(call: Call, wanted: Descriptor) -> Descriptor:
                 detail={"digest": wanted.digest},
                 remedy="upload it first: POST /v1/<pack>/blobs/uploads/",
             ) from error
-        return wanted
-    if known.size != wanted.size:
-        raise ManifestInvalidError(
-            f"the manifest says that {wanted.digest} has {wanted.size} bytes, and it has {known.size}"
-        )
+        with closing(await call.site.registry.storage.open_blob(wanted.digest)) as opened:
+            size = opened.size
+    else:
+        size = known.size
+    if size != wanted.size:
+        raise ManifestInvalidError(f"the manifest says that {wanted.digest} has {wanted.size} bytes, and it has {size}")
     return wanted
 
 
