@@ -312,6 +312,26 @@ def test_versions_of_a_pack_are_listed_newest_first(site: Site, tmp_path: Path) 
     assert cli("pack", "ls", "-n", "nope", "-r", at(site), home=tmp_path).exit_code == 1
 
 
+@pytest.mark.parametrize("page", [True, False], ids=["a page that says so", "an error as registries have it"])
+def test_a_registry_without_our_api_is_listed_by_what_it_has(standin: StandIn, tmp_path: Path, page: bool) -> None:
+    """The vendor's server is one."""
+    nothing = Reply(404, b"404 page not found\n") if page else Reply.error(404, "NOT_FOUND")
+    for path in ("/api/v1/packs", "/api/v1/packs/hello"):
+        standin.on("GET", path, nothing)
+    standin.on("GET", "/v1/_catalog", Reply.of({"repositories": ["hello", "other"]}))
+    standin.on("GET", "/v1/hello/tags/list", Reply.of({"name": "hello", "tags": ["1.0.0", "1.10.0", "1.x"]}))
+    standin.on("GET", "/v1/other/tags/list", Reply.of({"name": "other", "tags": ["lts__2.0"]}))
+    done = cli("pack", "ls", standin.url, home=tmp_path)
+    rows = [line.split()[:2] for line in done.stdout.splitlines()[1:]]
+    assert rows == [["hello", "1.10.0"], ["other", "lts__2.0"]]
+    done = cli("pack", "ls", "-n", "hello", standin.url, home=tmp_path)
+    assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["1.0.0", "1.10.0", "1.x"]
+    found = document(cli("pack", "ls", standin.url, "-o", "json", home=tmp_path))
+    assert found == {
+        "packs": [{"name": "hello", "latest": {"tag": "1.10.0"}}, {"name": "other", "latest": {"tag": "lts__2.0"}}]
+    }
+
+
 def test_a_pack_is_shown_with_its_versions_and_history(site: Site, tmp_path: Path) -> None:
     done = cli("pack", "show", "hello", "-r", at(site), home=tmp_path)
     assert "cloudTypes:   aws, gcp\n" in done.stdout

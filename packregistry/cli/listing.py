@@ -9,8 +9,9 @@ import click
 from packregistry.cli import output
 from packregistry.cli.lazy import HELP
 from packregistry.cli.remote import ending, opened, registry_options
-from packregistry.client import Reference
+from packregistry.client import Client, Reference
 from packregistry.client.answers import clean
+from packregistry.errors import PathUnknownError
 from packregistry.failures import NotARegistryError
 from packregistry.model import Json, PackName
 
@@ -30,7 +31,10 @@ async def ls(registry: str | None, name: str | None, server: str | None, insecur
     """
     wanted = PackName.parse(name) if name else None
     async with opened(server or registry, insecure=insecure) as client:
-        found: Any = await client.show(wanted) if wanted else {"packs": await client.packs()}
+        try:
+            found: Any = await client.show(wanted) if wanted else {"packs": await client.packs()}
+        except (NotARegistryError, PathUnknownError):
+            found = await _listed(client, wanted)
     if kind == "json":
         output.document(found)
     elif wanted:
@@ -60,6 +64,16 @@ async def ls(registry: str | None, name: str | None, server: str | None, insecur
             ],
         )
     return 0
+
+
+async def _listed(client: Client, wanted: PackName | None) -> Json:
+    """What a registry tells that has no JSON API, such as the vendor's: tags, parent tags among them, and no more."""
+    if wanted:
+        return {"name": wanted, "versions": [{"tag": tag} for tag in await client.tags(wanted)]}
+    packs = [
+        {"name": name, "latest": {"tag": await client.newest(PackName.parse(name))}} for name in await client.catalog()
+    ]
+    return {"packs": packs}
 
 
 @click.command("show", context_settings=HELP)
