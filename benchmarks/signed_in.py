@@ -10,16 +10,18 @@ Usage: python benchmarks/signed_in.py [--rounds 7] [--seconds 3] [--bound 0.95]
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import client, machine, servers, wrk
+from benchmarks.processes import clean_environment
 
 PATH = "/v1/status-page/tags/list"
 PACKS = Path(__file__).resolve().parents[1] / "packs"
@@ -32,22 +34,25 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--bound", type=float, default=0.95)
     args = parser.parse_args()
+    server_core, load_core = machine.cores()
     with tempfile.TemporaryDirectory(prefix="packregistry-signed-in-") as name:
         directory = Path(name)
-        env = prepared(directory)
-        token = packregistry("token", "create", "bench", env=env).strip()
-        pair = base64.b64encode(b"reader:a good password").decode()
-        headers = {"anonymous": "", "password": f"Basic {pair}", "token": f"Bearer {token}"}
-        with (directory / "log").open("wb") as log:
-            command = [sys.executable, "-m", "packregistry", "serve", "--addr", "127.0.0.1:0", "--packs", str(PACKS)]
-            server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            url = listening(directory / "log", server)
-            os.sched_setaffinity(server.pid, {0})
-            rounds = [measured(url, headers, args.seconds) for _ in range(args.rounds)]
-        finally:
-            server.terminate()
-            server.wait()
+        token = created(directory)
+        headers = {
+            "anonymous": {},
+            "password": client.basic(servers.USER, servers.PASSWORD),
+            "token": {"Authorization": f"Bearer {token}"},
+        }
+        settings = servers.merged(
+            servers.htpasswd(servers.users(directory, 10)),
+            {"auth": {"anonymous": "read"}, "packs": {"directories": [str(PACKS)]}},
+        )
+        with servers.ours(directory, [server_core], settings) as server:
+            asks = {kind: wrk.Ask([PATH], fields, 16, args.seconds) for kind, fields in headers.items()}
+            rounds = [
+                {kind: wrk.measured(server.url, ask, directory, load_core).rate for kind, ask in asks.items()}
+                for _ in range(args.rounds)
+            ]
     result = {name: statistics.median(one[name] for one in rounds) for name in headers}
     print(f"GET {PATH}, 16 connections, {args.rounds} rounds of {args.seconds} s, {os.cpu_count()} cores\n")
     ratios = {}
@@ -60,56 +65,17 @@ def main() -> int:
     return int(min(ratios.values()) < args.bound)
 
 
-def prepared(directory: Path) -> dict[str, str]:
-    """The environment of a server with a user, that lets everybody read."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY")}
+def created(directory: Path) -> str:
+    """A new token of the server that runs in a directory."""
     env = {
-        **kept,
+        **clean_environment(),
+        "PYTHONPATH": str(servers.ROOT),
         "REGISTRY_AUTH": "htpasswd",
-        "REGISTRY_AUTH_HTPASSWD_PATH": str(directory / "users"),
-        "REGISTRY_AUTH_ANONYMOUS": "read",
+        "REGISTRY_AUTH_HTPASSWD_PATH": str(servers.users(directory, 10)),
         "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(directory / "data"),
     }
-    packregistry(
-        "user", "add", "reader", "--password-stdin", "--file", str(directory / "users"), env=env, text="a good password"
-    )
-    return env
-
-
-def packregistry(*args: str, env: Mapping[str, str], text: str = "") -> str:
-    """What a command prints."""
-    command = [sys.executable, "-m", "packregistry", *args]
-    return subprocess.run(command, env=env, input=text, stdout=subprocess.PIPE, text=True, check=True).stdout
-
-
-def listening(log: Path, server: subprocess.Popen[bytes]) -> str:
-    """The URL of the server, once it says so."""
-    while server.poll() is None:
-        found = re.search(r" at (http://\S+)", log.read_text())
-        if found:
-            return found[1]
-    raise SystemExit(log.read_text())
-
-
-def measured(url: str, headers: Mapping[str, str], seconds: int) -> dict[str, float]:
-    """Requests a second with each header, one after the other."""
-    rates = {}
-    for name, value in headers.items():
-        command = [
-            "taskset",
-            "-c",
-            "1",
-            "wrk",
-            "-t1",
-            "-c16",
-            f"-d{seconds}s",
-            *(["-H", f"Authorization: {value}"] if value else []),
-        ]
-        done = subprocess.run([*command, url + PATH], capture_output=True, text=True, check=True)
-        if "Non-2xx" in done.stdout:
-            raise SystemExit(f"{name}: {done.stdout}")
-        rates[name] = float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)[1])  # type: ignore[index]
-    return rates
+    command = [sys.executable, "-m", "packregistry", "token", "create", "bench"]
+    return subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -14,16 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.processes import pinned
+from benchmarks.rows.starts import expected_names, until_right
 
 RESTART_MAX = 1.0
 
@@ -54,42 +55,18 @@ def measure(packs: Path, names: list[str]) -> dict[str, float]:
         "sha256sum": timed(["xargs", "-0", "sha256sum"], files),
         "gzip -6": timed(["xargs", "-0", "gzip", "-6", "-c"], files),
     }
-    data = Path(tempfile.mkdtemp(prefix="packregistry-start-"))
-    try:
-        result["first start"] = started(packs, data, names)
-        result["restart"] = started(packs, data, names)
-    finally:
-        shutil.rmtree(data)
+    cores = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="packregistry-start-") as name:
+        result["first start"] = until_right(Path(name), cores, names, packs)
+        result["restart"] = until_right(Path(name), cores, names, packs)
     return result
 
 
 def timed(command: list[str], given: bytes) -> float:
     """How long a command takes for the files named in `given`, on one core."""
     begun = time.perf_counter()
-    subprocess.run(["taskset", "-c", "0", *command], input=given, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([*pinned([0]), *command], input=given, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - begun
-
-
-def started(packs: Path, data: Path, names: list[str]) -> float:
-    """How long a server takes to answer with the whole catalogue; it is stopped again."""
-    command = [sys.executable, "-m", "packregistry", "serve", "--packs", packs, "--data", data, "--addr", "127.0.0.1:0"]
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stdout is not None
-        found = re.search(r" at (http://\S+)", process.stdout.readline())
-        assert found, "the server did not start"
-        while json.load(urllib.request.urlopen(f"{found[1]}/v1/_catalog"))["repositories"] != names:
-            time.sleep(0.005)
-        return time.perf_counter() - begun
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
-
-
-def expected_names(packs: Path) -> list[str]:
-    """The names of the packs in a directory, as the catalogue should give them."""
-    return sorted({json.loads(path.read_bytes())["name"] for path in packs.glob("*/pack.json")})
 
 
 if __name__ == "__main__":
