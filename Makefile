@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test coverage check clean
+.PHONY: help serve test coverage check bench clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ check: $(VENV)/test.stamp ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/test.stamp ## Measure beside docker-registry and nginx; `make bench ARGS=--quick` takes minutes less
+	@PYTHONPATH=. $(BIN)/python benchmarks/run.py $(ARGS)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .packregistry .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

@@ -16,10 +16,13 @@ A module imports only modules of a lower rank; those of one rank do not know eac
              versions     the order of real-world versions, parent tags
              config       one table of options: file, environment, flags, help
              reload       files that are read again when they change
-             metrics      what is counted and measured
              masking      secrets out of what is logged
              linesink     lines for a stream whose reader may have stopped reading
-         2   pack         read and lint a pack's files: metadata and problems
+             tally        numbers that several processes count in
+             health       whether the server can do its work
+         2   metrics      what is counted and measured
+             start        what has to hold before a server can start, and where it will listen
+             pack         read and lint a pack's files: metadata and problems
              archive      files to a reproducible archive, members out of any
              directory    a pack directory: what is in it, whether it has changed
              sightings    what was last seen of watched directories
@@ -51,7 +54,9 @@ A module imports only modules of a lower rank; those of one rank do not know eac
          6   watcher      looking again and again, sooner when something happens
          7   web          requests to calls, values to responses
          8   server       one process, from its configuration to its exit
-         9   cli          the command line
+         9   worker       one of several server processes that share an address
+         10  supervisor   starts and replaces those
+         11  cli          the command line
 """
 
 __version__ = "0.1.0"

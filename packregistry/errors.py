@@ -199,6 +199,12 @@ class StorageUnavailableError(RegistryError):
     code, status = "STORAGE_UNAVAILABLE", 503
 
 
+class StartingError(RegistryError):
+    """The server has not read its records yet."""
+
+    code, status = "UNAVAILABLE", 503
+
+
 class PathUnknownError(RegistryError):
     """No such URL."""
 

@@ -12,6 +12,7 @@ import os
 import select
 import stat
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from io import UnsupportedOperation
 from typing import TextIO
@@ -40,6 +41,10 @@ class LineSink:
     def __init__(self, stream: TextIO, dropped: Callable[[int], str] = in_words) -> None:
         self._stream = stream
         self._pipe = _pipe_of(stream)
+        if self._pipe is not None and (own := _own(self._pipe)) is not None:
+            self._pipe = own
+            # Not at the exit of the process, when what is kept is still written.
+            weakref.finalize(self, os.close, own).atexit = False
         self._dropped_line = dropped
         self._kept = bytearray()
         self._dropped = 0
@@ -92,7 +97,10 @@ class LineSink:
                 with _writing:
                     if not poll.poll(0):
                         break
-                    sent += os.write(pipe, self._kept[sent:end])
+                    try:
+                        sent += os.write(pipe, self._kept[sent:end])
+                    except BlockingIOError:
+                        break
         except OSError:
             self.lost += self._kept.count(b"\n", sent)
             self._kept.clear()
@@ -165,6 +173,18 @@ class LineBuffer:
         if self._sink.is_waiting:
             with contextlib.suppress(RuntimeError):  # no loop: the next line pushes what is kept
                 self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._tick)
+
+
+def _own(pipe: int) -> int | None:
+    """The same pipe, opened anew so that a write to it never waits: another process may have filled it since the look.
+
+    The one there is has to stay as it is, being shared with others. None where it cannot be opened: it is another
+    user's, a socket, or nobody reads it any more.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def _pipe_of(stream: TextIO) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
@@ -15,41 +14,39 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiohttp import web
+
 from packregistry.audit import Audit, AuditError, Event
 from packregistry.auth import Actor
-from packregistry.config import Address, Config
+from packregistry.config import Config
 from packregistry.errors import RegistryError
+from packregistry.health import Health
 from packregistry.holdings import HOLDINGS, Holdings
 from packregistry.metrics import Metrics
 from packregistry.model import HistoryEntry, PackName
 from packregistry.registry import REGISTRY, Registry
 from packregistry.reload import Reloader, ReloadError
 from packregistry.sources import Sources
+from packregistry.start import StartError, bind, url_of
 from packregistry.storage import Storage
 from packregistry.storage.filesystem import FilesystemStorage
 from packregistry.storage.memory import InMemoryStorage
 from packregistry.sweep import Sweeper, sweeping
+from packregistry.tally import Tally
 from packregistry.tls import Tls
 from packregistry.uploads import UPLOADS, Uploads
 from packregistry.watcher import Watcher
 from packregistry.web.accesslog import AccessLog, logger_class
-from packregistry.web.app import create_app
+from packregistry.web.app import DOOR, closed_app
 from packregistry.web.debug import debug_server
+from packregistry.web.descriptors import allow_connections
 from packregistry.web.listener import Listener, Runner
 from packregistry.web.security import Security, secured
 
 _log = logging.getLogger(__name__)
-_KEEPALIVE = 75.0
+_BEAT_SECONDS = 1.0
 _CHECK_SECONDS = 10.0
 _USES_SECONDS = 60.0
-
-
-class StartError(Exception):
-    """The server cannot start; `str()` says why and what to do. `status` is the exit code."""
-
-    def __init__(self, message: str, *, status: int = 1) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,96 +59,90 @@ class Running:
     metrics: str = ""
 
 
-async def serve(config: Config, started: Callable[[Running], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a server process has of the one that started it, where it is one of several.
+
+    Sockets are bound already, and shared; `memory` is the directory that in-memory storage uses. `beat` is called every
+    second that the event loop turns. The `first` accepts connections before it can serve packs, as a server that is
+    alone does; others leave them to it, or to those who can.
+    """
+
+    listening: socket.socket
+    debug: socket.socket | None
+    tally: Tally
+    memory: Path | None
+    beat: Callable[[], None]
+    first: bool
+
+
+async def serve(config: Config, started: Callable[[Running], None], place: Place | None = None) -> None:
     """Serve until SIGTERM or SIGINT; then finish what is under way, for at most `http.draintimeout` seconds.
 
-    `started` is called once, when connections are accepted. A second signal ends the server at once. SIGHUP has users,
-    tokens, policy and certificates read again. Raises `StartError` and `StorageUnavailableError`.
+    `started` is called once, when packs are served; before that, only health is. A second signal ends the server at
+    once. SIGHUP has users, tokens, policy and certificates read again. In a `place` among others, SIGINT is for whoever
+    started all, and SIGQUIT ends at once. Raises `StartError` and `StorageUnavailableError`.
     """
-    metrics = Metrics()
-    tls = await _tls(config)
-    listening = bind(config.http.addr)
-    with contextlib.closing(listening):
-        async with contextlib.AsyncExitStack() as stack:
-            audit = await stack.enter_async_context(_audited(config, metrics))
-            changes = _Changes(audit)
-            # Before the audit is closed, should the server not get as far as to be announced.
-            stack.callback(changes.release)
-            registry = Registry(storage_of(config), can_delete=config.storage.delete.enabled, changed=changes.note)
-            await registry.open()
-            stack.push_async_callback(registry.close)
-            security = await _security(config, registry, metrics, audit, tls)
-            stack.callback(security.authenticator.close)
-            await stack.enter_async_context(_watched(config, registry))
-            await stack.enter_async_context(_checked(registry))
-            await stack.enter_async_context(_swept(config, registry))
-            await stack.enter_async_context(_uses_kept(security))
-            metrics_url = await stack.enter_async_context(_debugged(config, metrics))
-            listener = await stack.enter_async_context(_accepting(config, registry, security, listening, tls))
-            reloader = Reloader(security.sources, observe=_observer(metrics, audit))
-            if tls is not None:
-                reloader.add(tls, listener.switch)
-            await stack.enter_async_context(reloader.running())
-            stop = _stop_on_signals(reloader)
-            started(Running(url_of(listening, secure=tls is not None), registry, config, metrics_url))
-            changes.release()
-            await stop.wait()
-            _log.info("stopping: requests under way have %g s to end", config.http.draintimeout)
+    signals = _Signals(alone=place is None)
+    try:
+        await _serve(config, started, place, signals)
+    except asyncio.CancelledError:
+        if not signals.stopped_start:
+            raise
     _log.info("stopped")
 
 
-def check_openness(config: Config, *, from_file: bool) -> None:
-    """Let nobody open the registry to a network by accident.
+async def _serve(config: Config, started: Callable[[Running], None], place: Place | None, signals: _Signals) -> None:
+    metrics = Metrics(place.tally if place else None)
+    tls = await _tls(config)
+    health = Health()
+    listening = place.listening if place else bind(config.http.addr)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(listening.close)
+        stack.push_async_callback(health.close)
+        if place is not None:
+            await stack.enter_async_context(_running(_beating(place.beat), "beat"))
+        audit = await stack.enter_async_context(_audited(config, metrics))
+        changes = _Changes(audit)
+        # Before the audit is closed, should the server not get as far as to be announced.
+        stack.callback(changes.release)
+        app = closed_app(config, tls, health)
+        runner, listener = await stack.enter_async_context(_accepting(config, app, listening, tls))
+        if place is None or place.first:
+            await listener.start()
+        storage = storage_of(config, place.memory if place else None)
+        registry = Registry(storage, can_delete=config.storage.delete.enabled, changed=changes.note)
+        await registry.open()
+        stack.push_async_callback(registry.close)
+        security = await _security(config, registry, metrics, audit, tls)
+        stack.callback(security.authenticator.close)
+        await stack.enter_async_context(_watched(config, registry, waits=place is not None))
+        await stack.enter_async_context(_checked(registry))
+        await stack.enter_async_context(_swept(config, registry))
+        await stack.enter_async_context(_uses_kept(security))
+        metrics_url = await stack.enter_async_context(_debugged(config, metrics, place.debug if place else None))
+        reloader = Reloader(security.sources, observe=_observer(metrics, audit))
+        if tls is not None:
+            reloader.add(tls, listener.switch)
+        await stack.enter_async_context(reloader.running())
+        signals.started(reloader)
+        app[DOOR].open(registry, security, stall=config.http.stalltimeout)
+        health.ready(registry.storage.local)
+        if place is not None and not place.first:
+            await listener.start()
+        started(Running(url_of(listening, secure=tls is not None), registry, config, metrics_url))
+        changes.release()
+        await signals.stopped()
+        _log.info("stopping: requests under way have %g s to end", config.http.draintimeout)
+        health.drain()
+        # Before anything that requests need is closed.
+        await runner.cleanup()
 
-    The built-in defaults are for this machine alone: without authentication, another address is a `StartError`. A
-    configuration file that has no `auth` section is taken at its word, but for changes, with a warning.
-    """
-    if config.auth.mode == "htpasswd" or config.http.addr.is_loopback:
-        return
-    if config.auth.mode == "none":
-        _log.warning("auth: none: everybody who reaches %s can read and change all packs", config.http.addr)
-        return
-    if not from_file:
-        raise StartError(
-            f"{config.http.addr} can be reached from other machines, and no authentication is configured.\n"
-            "Name a users file (REGISTRY_AUTH=htpasswd and REGISTRY_AUTH_HTPASSWD_PATH, or auth.htpasswd.path in a "
-            "configuration file), let everybody in with REGISTRY_AUTH=none (`auth: none`), or listen on 127.0.0.1.",
-            status=2,
-        )
-    _log.warning(
-        "no authentication is configured: everybody who reaches %s can read all packs, and nobody can change any",
-        config.http.addr,
-    )
 
-
-def bind(address: Address) -> socket.socket:
-    """A socket bound to `address` that does not listen yet. Raises `StartError`."""
-    try:
-        if address.host:
-            family, _, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-            bound = socket.socket(family, socket.SOCK_STREAM)
-        else:
-            dual = socket.has_dualstack_ipv6()
-            family, target = (socket.AF_INET6, ("::", address.port)) if dual else (socket.AF_INET, ("", address.port))
-            bound = socket.socket(family, socket.SOCK_STREAM)
-            if dual:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(target)
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise StartError(f"cannot listen on {address}: {why}\nChoose another address with --addr HOST:PORT.") from error
-    return bound
-
-
-def url_of(listening: socket.socket, *, secure: bool) -> str:
-    """The URL a client on this machine uses."""
-    host, port = listening.getsockname()[:2]
-    if ipaddress.ip_address(host).is_unspecified:
-        host = "localhost"
-    elif ":" in host:
-        host = f"[{host}]"
-    return f"{'https' if secure else 'http'}://{host}:{port}"
+async def _beating(beat: Callable[[], None]) -> None:
+    while True:
+        beat()
+        await asyncio.sleep(_BEAT_SECONDS)
 
 
 async def _tls(config: Config) -> Tls | None:
@@ -249,11 +240,11 @@ async def _uses_kept(security: Security) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _debugged(config: Config, metrics: Metrics) -> AsyncIterator[str]:
+async def _debugged(config: Config, metrics: Metrics, listening: socket.socket | None) -> AsyncIterator[str]:
     """Serve metrics where that is configured, and give their URL. Raises `StartError`."""
     async with contextlib.AsyncExitStack() as stack:
         try:
-            url = await stack.enter_async_context(debug_server(config.http.debug, metrics))
+            url = await stack.enter_async_context(debug_server(config.http.debug, metrics, listening))
         except OSError as error:
             raise StartError(error.strerror or str(error)) from error
         yield url
@@ -270,20 +261,23 @@ def sweeper_of(config: Config, registry: Registry) -> Sweeper:
     )
 
 
-def storage_of(config: Config) -> Storage:
-    """The storage that is configured, not opened yet."""
+def storage_of(config: Config, memory: Path | None = None) -> Storage:
+    """The storage that is configured, not opened yet; `memory` is a directory that others use as theirs as well."""
     if config.storage.driver == "inmemory":
-        return InMemoryStorage()
+        return InMemoryStorage() if memory is None else FilesystemStorage(memory)
     return FilesystemStorage(Path(os.path.abspath(config.storage.filesystem.rootdirectory)))
 
 
 @contextlib.asynccontextmanager
-async def _watched(config: Config, registry: Registry) -> AsyncIterator[None]:
-    """Have the directories looked after. What was never looked at is looked at before anybody is answered."""
+async def _watched(config: Config, registry: Registry, *, waits: bool) -> AsyncIterator[None]:
+    """Have the directories looked after. What was never looked at is looked at before anybody is answered.
+
+    With `waits` also where another process looks.
+    """
     sources = Sources(registry, list(config.packs.directories), config.limits, settle=config.packs.settle)
     known = await sources.open()
     lock = registry.storage.local / "sources.lock"
-    watcher = Watcher(sources, lock, rescan=config.packs.rescan, settle=config.packs.settle)
+    watcher = Watcher(sources, lock, rescan=config.packs.rescan, settle=config.packs.settle, waits=waits)
     try:
         async with watcher.running():
             if not known:
@@ -327,47 +321,74 @@ async def _running(work: Coroutine[None, None, None], name: str) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def _accepting(
-    config: Config, registry: Registry, security: Security, listening: socket.socket, tls: Tls | None
-) -> AsyncIterator[Listener]:
-    """Answer requests while the context is open; leaving it waits for those under way."""
+    config: Config, app: web.Application, listening: socket.socket, tls: Tls | None
+) -> AsyncIterator[tuple[Runner, Listener]]:
+    """A listener to start. The runner's `cleanup`, or leaving the context, waits for requests under way."""
     log = AccessLog(sys.stdout, as_json=config.log.formatter == "json", fields=config.log.fields)
+    allow_connections(config.http.maxconnections)
     runner = Runner(
-        create_app(config, registry, security),
+        app,
+        http=config.http,
         access_log=None if config.log.accesslog.disabled else _log,
         access_log_class=logger_class(log),
-        keepalive_timeout=_KEEPALIVE,
-        shutdown_timeout=config.http.draintimeout,
         auto_decompress=False,
     )
     await runner.setup()
     listener = Listener(runner, listening, tls, backlog=1024)
     try:
-        await listener.start()
-        yield listener
+        yield runner, listener
     finally:
         await runner.cleanup()
         log.flush()
 
 
-def _stop_on_signals(reloader: Reloader) -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; a second one cancels the server."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    server = asyncio.current_task()
-    assert server is not None
-    reloads: set[asyncio.Task[None]] = set()
+class _Signals:
+    """What signals mean to a server, from when it begins to start.
 
-    def end() -> None:
-        if stop.is_set():
-            server.cancel("stopped by a second signal")
-        stop.set()
+    Not `alone`, one SIGTERM after another changes nothing, SIGINT is not for it, and SIGQUIT ends it at once.
+    """
 
-    def reload() -> None:
-        task = loop.create_task(reloader.look(everything=True))
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
+    def __init__(self, *, alone: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._alone = alone
+        self._stop = asyncio.Event()
+        self._has_started = False
+        self._reloader: Reloader | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
+        server = asyncio.current_task()
+        assert server is not None
+        self._server = server
+        self._loop.add_signal_handler(signal.SIGTERM, self._end)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        if alone:
+            self._loop.add_signal_handler(signal.SIGINT, self._end)
+        else:
+            self._loop.add_signal_handler(signal.SIGQUIT, self._abandon)
 
-    loop.add_signal_handler(signal.SIGTERM, end)
-    loop.add_signal_handler(signal.SIGINT, end)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    return stop
+    @property
+    def stopped_start(self) -> bool:
+        """Whether the server was told to stop before it had started."""
+        return self._stop.is_set() and not self._has_started
+
+    def started(self, reloader: Reloader) -> None:
+        """From now on there are requests, and files that can be read again."""
+        self._has_started = True
+        self._reloader = reloader
+
+    async def stopped(self) -> None:
+        """Wait until the server is told to stop."""
+        await self._stop.wait()
+
+    def _end(self) -> None:
+        if not self._has_started or (self._alone and self._stop.is_set()):
+            self._abandon()
+        self._stop.set()
+
+    def _abandon(self) -> None:
+        self._server.cancel("told to stop at once")
+
+    def _reload(self) -> None:
+        if self._reloader is not None:
+            task = self._loop.create_task(self._reloader.look(everything=True))
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)

@@ -115,6 +115,10 @@ class Sources:
         self._state = await self._thread(Sightings.load, self._state_file)
         return set(self.roots) <= set(self._state.roots)
 
+    async def looked(self) -> bool:
+        """Whether any process has looked at directories for this registry, be they these or others."""
+        return bool((await self._thread(Sightings.load, self._state_file)).roots)
+
     async def close(self) -> None:
         """Wait for what is being read."""
         await asyncio.to_thread(self._threads.shutdown)

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _DEBOUNCE_MS = 400
 _STEP_MS = 50
 _LOCK_SECONDS = 1.0
+_FIRST_SECONDS = 0.05
 
 Identity = tuple[Path, int, int]
 
@@ -30,11 +31,12 @@ Identity = tuple[Path, int, int]
 class Watcher:
     """Keeps one registry's sources looked at until it is stopped."""
 
-    def __init__(self, sources: Sources, lock: Path, *, rescan: float, settle: float) -> None:
+    def __init__(self, sources: Sources, lock: Path, *, rescan: float, settle: float, waits: bool = False) -> None:
         self._sources = sources
         self._lock = lock
         self._rescan = rescan
         self._soon = max(settle, 0.1)
+        self._waits = waits
         self._hint = asyncio.Event()
         self._first = asyncio.Event()
         self._without_events = ""
@@ -52,15 +54,19 @@ class Watcher:
                     await task
 
     async def looked(self) -> None:
-        """Wait until the directories have been looked at once. Returns at once where another process does that."""
+        """Wait until the directories have been looked at once.
+
+        Where another process does that, return at once, or with `waits` when it has done so for the first time.
+        """
         await self._first.wait()
 
     async def _run(self, lock: int, *, taken: bool) -> None:
         if not taken:
             _log.info("another process looks after the watched directories; taking over when it ends")
-            self._first.set()
-            while not _taken(lock):  # noqa: ASYNC110 — no event tells when another process ends
-                await asyncio.sleep(_LOCK_SECONDS)
+            while not _taken(lock):
+                if not self._waits or await self._sources.looked():
+                    self._first.set()
+                await asyncio.sleep(_LOCK_SECONDS if self._first.is_set() else _FIRST_SECONDS)
             await self._sources.open()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())

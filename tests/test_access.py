@@ -85,6 +85,8 @@ VERSION = "/api/v1/packs/{name}/versions/{tag}"
 UPLOAD = "/v1/{name}/blobs/uploads/{upload}"
 ROWS = {
     "GET /health": Row("/health", 200, 200, 200, 200, public=True),
+    "GET /livez": Row("/livez", 200, 200, 200, 200, public=True),
+    "GET /readyz": Row("/readyz", 200, 200, 200, 200, public=True),
     "GET /": listed("/"),
     "GET /v1/": listed("/v1/"),
     "GET /v1/_catalog": listed("/v1/_catalog"),

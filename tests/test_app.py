@@ -100,7 +100,7 @@ async def test_every_line_that_is_not_public_needs_credentials(site: Site) -> No
                 assert answer.status == 401
                 assert answer.headers["WWW-Authenticate"] == 'Basic realm="the realm"'
                 assert method == "HEAD" or answer.error == "UNAUTHORIZED"
-    assert public == [("GET", "/health"), ("HEAD", "/health")]
+    assert public == [(method, path) for path in ("/health", "/livez", "/readyz") for method in ("GET", "HEAD")]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from packregistry.model import Digest, Tag
 from packregistry.storage import OpenBlob
 from packregistry.storage.filesystem import FilesystemStorage
 from packregistry.web import blob
+from packregistry.web.progress import queued
 from tests.factories import make_pack, noise, open_registry
 from tests.web import DEADLINE, Connection, Site, request, serving
 
@@ -460,7 +461,7 @@ async def test_a_slow_client_is_waited_for_as_long_as_it_takes_anything(monkeypa
             while True:
                 ours.send(bytes(65536))
         asked = iter([900, 800, 700, 700])
-        monkeypatch.setattr(blob, "_queued", lambda _: next(asked))
+        monkeypatch.setattr(blob, "queued", lambda _: next(asked))
         with pytest.raises(TimeoutError, match="took nothing"):
             await blob._writable(ours.fileno(), 0.001)
         assert list(asked) == []
@@ -470,20 +471,20 @@ async def test_a_slow_client_is_waited_for_as_long_as_it_takes_anything(monkeypa
 async def test_what_a_client_has_not_taken_is_counted() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with listener, socket.create_connection(listener.getsockname()) as client, listener.accept()[0] as server:
-        assert blob._queued(server.fileno()) == 0
+        assert queued(server.fileno()) == 0
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         server.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
                 server.send(bytes(65536))
-        assert blob._queued(server.fileno()) > 0
+        assert queued(server.fileno()) > 0
 
 
 def paused(sizes: list[int], drain: Callable[[], Awaitable[None]]) -> tuple[Any, Any]:
     """A request and a transport that does not take more, whose buffer has one of `sizes` after the other."""
     left = iter(sizes)
     request = SimpleNamespace(protocol=SimpleNamespace(writing_paused=True), writer=SimpleNamespace(drain=drain))
-    return request, SimpleNamespace(get_write_buffer_size=lambda: next(left))
+    return request, SimpleNamespace(get_write_buffer_size=lambda: next(left), get_extra_info=lambda _: None)
 
 
 async def test_a_transport_is_waited_for_as_long_as_anything_leaves_it() -> None:

@@ -32,7 +32,8 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
     done = cli(*path, "--help")
     assert done.exit_code == 0
     assert " ".join(["packregistry", *path]) in done.stdout.partition("\n")[2]
-    assert "-s, --home DIR" in done.stdout or path[:1] in {("serve",), ("gc",), ("completion",), ("user",)}
+    serverside = {"serve", "gc", "completion", "user", "config", "health"}
+    assert "-s, --home DIR" in done.stdout or path[0] in serverside
 
 
 @pytest.mark.parametrize("path", [path for path in commands() if len(path) > 1], ids=" ".join)

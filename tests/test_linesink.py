@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import io
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator
 from typing import TextIO
@@ -283,3 +285,42 @@ def test_dropped_lines_are_told_and_are_no_failure(pipe: tuple[int, TextIO], mon
         buffer.write("x" * 99)
     in_pipe = len(drained(pipe[0])) // 100
     assert sum(lost) == 3000 - 1000 - in_pipe
+
+
+def test_a_pipe_that_another_process_fills_after_the_look_makes_nobody_wait(
+    pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, stream = pipe
+
+    class Late:
+        """Says that there is room, as there was a moment ago."""
+
+        def register(self, *_: int) -> None:
+            os.set_blocking(stream.fileno(), False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(stream.fileno(), b"other\n")
+            os.set_blocking(stream.fileno(), True)
+
+        def poll(self, _: int) -> list[tuple[int, int]]:
+            return [(0, 0)]
+
+    sink = LineSink(stream)
+    with monkeypatch.context() as patched:
+        patched.setattr(select, "poll", Late)
+        sink.write(["mine"])
+    assert sink.is_waiting
+    assert b"mine" not in drained(reader)
+    sink.flush()
+    assert drained(reader) == b"mine\n"
+
+
+def test_the_pipe_that_is_shared_stays_as_it_is_and_ends_with_its_users(pipe: tuple[int, TextIO]) -> None:
+    reader, stream = pipe
+    sink = LineSink(stream)
+    sink.write(["line"])
+    assert os.get_blocking(stream.fileno())
+    assert drained(reader) == b"line\n"
+    stream.close()
+    del sink
+    assert os.read(reader, 1) == b""

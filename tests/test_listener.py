@@ -24,7 +24,9 @@ from packregistry.config import Tls as Settings
 from packregistry.logs import Malformed
 from packregistry.reload import Reloader
 from packregistry.tls import Tls
+from packregistry.web import connections
 from packregistry.web import listener as module
+from packregistry.web.connections import Server
 from packregistry.web.headers import HEADERS, CommonHeaders
 from packregistry.web.listener import Listener, Runner
 from packregistry.web.proxy import Vantage
@@ -36,6 +38,7 @@ DEADLINE = 10
 NEVER = 3600.0
 SOON = 0.01
 LARGE = 16 * 1024 * 1024
+ECHO = 2048
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 Test = Callable[[Coroutine[Any, Any, None]], None]
@@ -108,6 +111,10 @@ class Work:
         self.begun.set()
         return web.Response(body=b"x" * LARGE)
 
+    async def echo(self, request: web.Request) -> web.Response:
+        """The last part of the path, made long."""
+        return web.Response(text=request.match_info["text"].ljust(ECHO))
+
     async def failing(self, request: web.Request) -> web.Response:
         raise ValueError("<script>")
 
@@ -161,20 +168,29 @@ def application(tls: Tls | None, work: Work) -> web.Application:
     app.router.add_put("/refused", work.hello)
     app.router.add_get("/download", work.download)
     app.router.add_get("/large", work.large)
+    app.router.add_get("/echo/{text}", work.echo)
     app.router.add_get("/failing", work.failing)
     return app
 
 
 @contextlib.asynccontextmanager
 async def listening(
-    tls: Tls | None = None, *, grace: float = NEVER, drain: float = 0.0, bound: socket.socket | None = None
+    tls: Tls | None = None,
+    *,
+    grace: float = NEVER,
+    drain: float = 0.0,
+    bound: socket.socket | None = None,
+    app: Callable[[Tls | None, Work], web.Application] | None = None,
+    **http: Any,
 ) -> AsyncIterator[Place]:
+    """Serve on a socket of its own; `http` are options of that section."""
     sock = bound or socket.socket()
     sock.bind(("127.0.0.1", 0))
     work = Work()
-    runner = Runner(application(tls, work), shutdown_timeout=drain, access_log=None)
+    http = {"draintimeout": drain, **http}
+    runner = Runner((app or application)(tls, work), http=Http(**http), grace=grace, access_log=None)
     await runner.setup()
-    listener = Listener(runner, sock, tls, grace=grace)
+    listener = Listener(runner, sock, tls)
     place = Place(runner, listener, sock.getsockname(), tls, work)
     await listener.start()
     try:
@@ -221,7 +237,7 @@ def test_who_is_still_shaking_hands_is_sent_away_by_the_end(run: Test, files: Fi
             reader, writer = await asyncio.open_connection(*place.address)
             # Once another was accepted, this one was, too.
             assert await place.status() == 200
-            await place.listener.stop()
+            await place.runner.cleanup()
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
             writer.close()
@@ -241,6 +257,10 @@ def test_the_end_of_the_runner_is_the_listeners(run: Test, files: Files) -> None
     run(main())
 
 
+def handshakes(place: Place) -> list[object]:
+    return [each for each in server_of(place)._held if each.handshake is not None]
+
+
 def test_nothing_is_left_of_a_handshake_and_of_a_listener(run: Test, files: Files) -> None:
     def retiring() -> bool:
         return any(task.get_name() == "retire" for task in asyncio.all_tasks())
@@ -249,7 +269,7 @@ def test_nothing_is_left_of_a_handshake_and_of_a_listener(run: Test, files: File
         for tls in (None, files.tls):
             async with listening(tls) as place:
                 assert await place.status() == 200
-                await until(lambda place=place: not place.listener._shaking)  # type: ignore[misc]
+                await until(lambda place=place: not handshakes(place))  # type: ignore[misc]
                 await place.listener.switch()
                 assert retiring() is (tls is not None)
                 await place.listener.stop()
@@ -276,13 +296,14 @@ def test_what_cannot_be_accepted_now_is_later(
     monkeypatch.setattr(module, "_RETRY_SECONDS", SOON)
 
     async def main() -> None:
-        async with listening(files.tls, bound=Scarce()) as place:
-            assert await place.status() == 200
+        for tls in (None, files.tls):
+            async with listening(tls, bound=Scarce()) as place:
+                assert await place.status() == 200
 
     run(main())
     assert [record.getMessage().partition(", ")[0] for record in caplog.records] == [
         "no connection can be accepted"
-    ] * 2
+    ] * 4
 
 
 def test_stopping_while_nothing_can_be_accepted_is_for_good(
@@ -478,6 +499,29 @@ def test_a_kept_connection_ends_without_a_request(run: Test, files: Files, asked
     run(main())
 
 
+def test_two_changes_in_a_row_do_not_shorten_the_grace(run: Test, files: Files) -> None:
+    async def main() -> None:
+        async with listening(files.tls) as place:
+            for _ in range(2):
+                await place.listener.switch()
+            assert sum(task.get_name() == "retire" for task in asyncio.all_tasks()) == 1
+            # With nobody to see to it ends, and another change is seen to.
+            await until(lambda: all(task.get_name() != "retire" for task in asyncio.all_tasks()))
+            async with place.connect() as stale:
+                await stale.send(request("/"))
+                await stale.answer()
+                files.trust("others")
+                await place.reload()
+                await until(lambda: any(each._looks for each in server_of(place)._held))
+
+    run(main())
+
+
+def server_of(place: Place) -> Server:
+    assert isinstance(place.runner.server, Server)
+    return place.runner.server
+
+
 def test_a_connection_of_those_trusted_now_goes_on(run: Test, files: Files) -> None:
     async def main() -> None:
         own = certificates.client("ann", "clients")
@@ -526,12 +570,12 @@ def test_a_connection_that_is_told_to_end_does_so_with_an_answer_that_has_begun(
             await down.send(request("/download"))
             await place.work.begun.wait()
             server = place.runner.server
-            assert isinstance(server, module.Server)
+            assert isinstance(server, Server)
             assert server.end()
             place.work.go.set()
             assert (await down.answer()).body == b"0123456789"
+            await until(lambda: not server.end())
             assert await down.ended() == b""
-            assert not server.end()
 
     run(main())
 
@@ -542,9 +586,11 @@ def test_a_connection_that_is_told_to_end_does_so_with_an_answer_that_waits_for_
             await down.send(request("/large"))
             assert (await down.head())[0] == 200
             server = place.runner.server
-            assert isinstance(server, module.Server)
+            assert isinstance(server, Server)
             assert server.end()
-            assert len(await down.ended()) == LARGE
+            assert len(await down.reader.readexactly(LARGE)) == LARGE
+            await until(lambda: not server.end())
+            assert await down.ended() == b""
 
     run(main())
 
@@ -557,7 +603,7 @@ def test_a_connection_whose_request_has_more_to_come_ends_after_that(run: Test) 
             await up.send(PUT.replace(b"/upload", b"/refused"))
             assert (await up.answer()).status == 200
             server = place.runner.server
-            assert isinstance(server, module.Server)
+            assert isinstance(server, Server)
             assert server.end()
             await up.send(b"56789")
             await until(lambda: not server.end())
@@ -708,7 +754,7 @@ def test_an_upload_under_way_is_received_to_its_end_when_the_server_stops(run: T
     async def main() -> None:
         for tls in (None, files.tls):
             async with contextlib.AsyncExitStack() as stack:
-                place = await stack.enter_async_context(listening(tls, drain=NEVER))
+                place = await stack.enter_async_context(listening(tls, drain=NEVER, grace=SOON))
                 up, idle = [await stack.enter_async_context(place.connect()) for _ in range(2)]
                 await up.send(PUT)
                 await place.work.begun.wait()
@@ -724,16 +770,16 @@ def test_an_upload_under_way_is_received_to_its_end_when_the_server_stops(run: T
 
 
 def test_what_goes_on_after_its_client_has_left_may_end_too(run: Test, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CANCEL_SECONDS", 0.001)
+    monkeypatch.setattr(connections, "_CANCEL_SECONDS", 0.001)
 
     async def main() -> None:
-        async with listening(drain=NEVER) as place:
+        async with listening(drain=NEVER, grace=SOON) as place:
             async with place.connect() as down:
                 await down.send(request("/download"))
                 await place.work.begun.wait()
                 down.writer.transport.abort()
             server = place.runner.server
-            assert isinstance(server, module.Server)
+            assert isinstance(server, Server)
             await until(lambda: not any(each.transport for each in server.connections))
             end = asyncio.create_task(place.runner.cleanup())
             done, _ = await asyncio.wait({end}, timeout=0.05)
@@ -761,7 +807,7 @@ def test_clients_that_do_not_read_do_not_hold_up_the_end(run: Test, files: Files
     """TLS asks them to say goodbye, too."""
 
     async def main() -> None:
-        async with listening(files.tls, drain=NEVER) as place:
+        async with listening(files.tls, drain=NEVER, grace=SOON) as place:
             loop = asyncio.get_running_loop()
             connecting = [loop.run_in_executor(None, _connected, place.address) for _ in range(2)]
             idle, busy = await asyncio.gather(*connecting)
@@ -792,14 +838,17 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.is_closed
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 def test_a_connection_that_nothing_has_come_from_ends_at_once(run: Test) -> None:
     async def main() -> None:
         async with listening() as place:
-            assert isinstance(place.runner.server, module.Server)
+            assert isinstance(place.runner.server, Server)
             connection, wire = place.runner.server(), Wire()
             connection.connection_made(wire)
-            connection.end()
+            connection.look(0)
             assert wire.is_closed
             connection.connection_lost(None)
 

@@ -18,9 +18,12 @@ RANKS = {
     "versions": 1,
     "config": 1,
     "reload": 1,
-    "metrics": 1,
     "masking": 1,
     "linesink": 1,
+    "tally": 1,
+    "health": 1,
+    "metrics": 2,
+    "start": 2,
     "pack": 2,
     "archive": 2,
     "directory": 2,
@@ -53,8 +56,10 @@ RANKS = {
     "watcher": 6,
     "web": 7,
     "server": 8,
-    "cli": 9,
-    "__main__": 10,
+    "worker": 9,
+    "supervisor": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 
 

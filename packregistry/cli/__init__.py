@@ -6,10 +6,13 @@ know who asks, or does not let them. Of several packs the worst counts.
 The commands of a server stand beside those of its clients::
 
     serve                                      one process that serves
+    health                                     whether it is alive
+    entrypoint                                 how the image starts it
     gc                                         one sweep of its data directory
     user        add, passwd, remove, …         its htpasswd file
     token       create, list, revoke           its tokens, or those of a registry over the API
-    settings    the server's configuration, for commands that work on its files
+    config      check, print, schema           its configuration; validity: the days of its certificates
+    settings    the same, for commands that work on its files
     registry    login, logout                  which registry, and who asks
     pack        push, pull, ls, show, tag, …   what is in it
     remote      what the clients' commands share: options, the chosen registry, how they end
@@ -27,6 +30,8 @@ from packregistry.cli.lazy import HELP, LazyGroup
 
 COMMANDS = {
     "serve": ("packregistry.cli.serve", "Serve packs over HTTP."),
+    "health": ("packregistry.cli.health", "Ask the server on this machine whether it is alive."),
+    "config": ("packregistry.cli.config", "Check the server's configuration, print and describe it."),
     "gc": ("packregistry.cli.gc", "Remove what nothing needs any more."),
     "registry": ("packregistry.cli.registry", "Log in to a registry, and out."),
     "pack": ("packregistry.cli.pack", "Push, pull, list, check and build packs."),

@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 import uvloop
 
-from packregistry import __version__, config, logs, server
+from packregistry import __version__, config, logs, server, start
 from packregistry.cli.output import fail, warn_all
 from packregistry.errors import RegistryError
+from packregistry.supervisor import serve_with_workers
 
 SHOWN = 12
 
@@ -31,7 +32,14 @@ SHOWN = 12
     metavar="DIR",
     help="Where to keep blobs and records (storage.filesystem.rootdirectory). Default ./.packregistry.",
 )
-def command(config_file: Path | None, addr: str | None, packs: tuple[str, ...], data: str | None) -> None:
+@click.option(
+    "--workers",
+    metavar="COUNT",
+    help="How many processes answer requests (http.workers); auto: one for each CPU. Default 1.",
+)
+def command(
+    config_file: Path | None, addr: str | None, packs: tuple[str, ...], data: str | None, workers: str | None
+) -> None:
     """Serve packs over HTTP.
 
     Without CONFIG, the packs below ./packs are served on http://127.0.0.1:5000 to this machine only, without
@@ -45,26 +53,39 @@ def command(config_file: Path | None, addr: str | None, packs: tuple[str, ...], 
     packregistry serve /etc/spectro/config.yml
 
     SIGTERM and Ctrl-C finish the requests under way and exit with 0; SIGHUP reads users, tokens, policy and
-    certificates again. Exit code 1: the address or the data directory cannot be used; 2: the configuration, a file it
-    names, or the command line is wrong.
+    certificates again, and with several workers also the configuration, by replacing them one generation by the next.
+
+    Exit code 1: the address or the data directory cannot be used; 2: the configuration, a file it names, or the
+    command line is wrong.
     """
     flags = {
         "http.addr": addr,
+        "http.workers": workers,
         "packs.directories": list(packs) or None,
         "storage.filesystem.rootdirectory": data,
     }
-    try:
+
+    def load() -> config.Config:
         loaded = config.load(config_file, os.environ, flags)
+        logs.set_up(loaded.config.log)
+        warn_all(loaded.warnings)
+        start.check_openness(loaded.config, from_file=config_file is not None)
+        return loaded.config
+
+    try:
+        loaded = load()
     except config.ConfigError as error:
         warn_all(error.warnings)
         fail(str(error), 2)
-    logs.set_up(loaded.config.log)
-    warn_all(loaded.warnings)
+    except start.StartError as error:
+        fail(str(error), error.status)
     try:
-        server.check_openness(loaded.config, from_file=config_file is not None)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(server.serve(loaded.config, announce))
-    except server.StartError as error:
+        if start.workers_of(loaded) > 1:
+            serve_with_workers(loaded, load, announce)
+        else:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(server.serve(loaded, announce))
+    except start.StartError as error:
         fail(str(error), error.status)
     except RegistryError as error:
         fail(str(error), 1)

@@ -24,12 +24,6 @@ LIMIT_MAX = 1000
 FILE_MAX = 8 * 1024 * 1024
 
 
-async def health(call: Call) -> web.StreamResponse:
-    """Say that the server is up, in the words Palette expects."""
-    del call
-    return json_response({"status": "UP"})
-
-
 async def index(call: Call) -> web.StreamResponse:
     """Say what this is and where to go on."""
     call.query()

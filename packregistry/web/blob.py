@@ -7,11 +7,8 @@ of the connection's descriptor, since uvloop has no `loop.sendfile`; over TLS th
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
-import struct
-import termios
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +19,7 @@ from packregistry.model import Descriptor, Digest
 from packregistry.storage import OpenBlob
 from packregistry.web.call import Call
 from packregistry.web.conditional import byte_range, matches
+from packregistry.web.progress import progress, queued
 
 SENT: web.RequestKey[int] = web.RequestKey("sent", int)
 _log = logging.getLogger(__name__)
@@ -170,15 +168,15 @@ async def _sendfile(
 
 
 async def _drained(request: web.Request, transport: asyncio.Transport, stall: float) -> None:
-    """Wait until the transport takes more. Raises `TimeoutError` when nothing leaves it for `stall` seconds."""
+    """Wait until the transport takes more. Raises `TimeoutError` when nothing more is taken for `stall` seconds."""
     if not request.protocol.writing_paused:
         return
     drained = asyncio.ensure_future(request.writer.drain())
-    left = transport.get_write_buffer_size()
+    seen: tuple[int, int] | None = None
     try:
         while not (await asyncio.wait({drained}, timeout=stall))[0]:
-            before, left = left, transport.get_write_buffer_size()
-            if left >= before:
+            before, seen = seen, progress(transport)
+            if seen == before:
                 raise _stalled(stall)
         await drained
     finally:
@@ -189,7 +187,7 @@ async def _writable(socket: int, stall: float) -> None:
     """Wait until the socket takes more. Raises `TimeoutError` when nothing leaves it for `stall` seconds."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    left = _queued(socket)
+    left = queued(socket)
     loop.add_writer(socket, ready.set)
     try:
         while not ready.is_set():
@@ -198,17 +196,11 @@ async def _writable(socket: int, stall: float) -> None:
                     await ready.wait()
             except TimeoutError:
                 # A slow client takes long to make room, and is not gone while it takes anything.
-                before, left = left, _queued(socket)
+                before, left = left, queued(socket)
                 if left >= before:
                     raise _stalled(stall) from None
     finally:
         loop.remove_writer(socket)
-
-
-def _queued(socket: int) -> int:
-    """How many bytes the kernel holds that the client has not acknowledged."""
-    count: int = struct.unpack("i", fcntl.ioctl(socket, termios.TIOCOUTQ, bytes(4)))[0]
-    return count
 
 
 def _stalled(seconds: float) -> TimeoutError:

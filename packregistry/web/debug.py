@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -21,9 +22,10 @@ _SHUTDOWN_SECONDS = 1.0
 
 
 @contextlib.asynccontextmanager
-async def debug_server(config: Debug, metrics: Metrics) -> AsyncIterator[str]:
+async def debug_server(config: Debug, metrics: Metrics, listening: socket.socket | None = None) -> AsyncIterator[str]:
     """Serve the metrics as configured while the context is open, and give their URL for this machine; empty without.
 
+    `listening` is a socket bound to that address already, where several processes share one.
     Raises `OSError` with a text that says what cannot be listened on, and why.
     """
     if config.addr is None or not config.prometheus.enabled:
@@ -35,7 +37,8 @@ async def debug_server(config: Debug, metrics: Metrics) -> AsyncIterator[str]:
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, config.addr.host, config.addr.port).start()
+            site = web.SockSite(runner, listening) if listening else None
+            await (site or web.TCPSite(runner, config.addr.host, config.addr.port)).start()
         except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
             raise OSError(f"http.debug.addr: cannot listen on {config.addr}: {_reason(error)}") from error
         url = f"http://{_host(runner)}{config.prometheus.path}"

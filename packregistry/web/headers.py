@@ -20,7 +20,7 @@ class CommonHeaders:
 
     `Strict-Transport-Security` is for clients whose connection is encrypted: browsers ignore it elsewhere, and a proxy
     that speaks plain HTTP to its clients would promise what it does not keep. A connection that rests on trust which is
-    gone ends with this response.
+    gone ends with this response, and every one does while `is_last`: others need the room, or the server ends.
     """
 
     def __init__(self, headers: Mapping[str, Sequence[str]], vantage: Vantage, tls: Tls | None) -> None:
@@ -28,6 +28,7 @@ class CommonHeaders:
         self._plain = [(name, value) for name, value in self._encrypted if name.lower() != HSTS]
         self._vantage = vantage
         self._tls = tls
+        self.is_last = False
 
     def put(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Put them on the response to a request, before it is sent."""
@@ -39,7 +40,8 @@ class CommonHeaders:
         if self._vantage.path_of(request.rel_url.raw_path).lstrip("/").partition("/")[0] in {"v1", "v2"}:
             headers[API_VERSION] = "registry/2.0"
         tls, transport = self._tls, request.transport
-        if tls is not None and transport is not None and tls.is_stale(transport.get_extra_info("sslcontext")):
+        is_stale = tls is not None and transport is not None and tls.is_stale(transport.get_extra_info("sslcontext"))
+        if self.is_last or is_stale:
             headers["Connection"] = "close"
             response.force_close()
 

@@ -1,169 +1,77 @@
-"""Connections: how they are accepted, with TLS that changes meanwhile, how they end, and what is said to no HTTP.
+"""Where connections are accepted: with TLS that changes meanwhile, and no more of them than there may be.
 
 aiohttp's own sites keep the context they were started with, and a second one on the same socket is no help: asyncio
-drops connections that it has accepted for a server that is closed in the same moment. So connections with TLS are
-accepted here, each with what certificates there are at that moment.
+drops connections that it has accepted for a server that is closed in the same moment. Nor do they ever stop to accept.
+So connections are accepted here, each with what certificates there are at that moment, and when there is room.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import socket
 import ssl
-from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
 
-from packregistry.errors import RegistryError, RequestInvalidError
+from packregistry.config import Http
 from packregistry.tls import Tls, reason
-from packregistry.web.headers import HEADERS, CommonHeaders
-from packregistry.web.render import error_response
+from packregistry.web.connection import Connection
+from packregistry.web.connections import GRACE_LOOKS, GRACE_SECONDS, Server
+from packregistry.web.headers import HEADERS
 
 _log = logging.getLogger(__name__)
 
-GRACE_SECONDS: Final = 1.0
-"""How long a connection that rests on trust which is gone may wait for the request that it ends with."""
+GOODBYE_SECONDS: Final = 86400.0
+"""How long a connection over TLS may take to end as long as the client takes what is left (`Connection.check`)."""
 
 _AT_ONCE = 64
 _RETRY_SECONDS = 1.0
-_LOOK_SECONDS = 0.02
-_CANCEL_SECONDS = 0.1
-_WHY_MAX = 120
-
-
-class Connection(web.RequestHandler):
-    """One connection. What aiohttp itself refuses is answered as all else is."""
-
-    __slots__ = ("_headers", "_is_last")
-
-    def __init__(self, manager: Server, headers: CommonHeaders, **options: Any) -> None:
-        super().__init__(manager, **options)
-        self._headers = headers
-        self._is_last = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a request is under way, or may still come."""
-        transport = self.transport
-        return self._request_in_progress or (transport is not None and not transport.is_closing())
-
-    def end(self) -> None:
-        """Hang up, where a request is under way after its answer.
-
-        aiohttp's `close` drops what is still to come of the request's body, and leaves connections open that wait.
-        """
-        self._is_last = True
-        is_waiting = self._waiter is not None and not self._waiter.done()
-        if is_waiting or not self._request_count:
-            self.force_close()
-
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """Send the rest of an answer, which may be the last one."""
-        if self._is_last:
-            resp.force_close()
-        sent, is_reset = await super().finish_response(request, resp, start_time)
-        # It may have become so while the body went out.
-        if self._is_last:
-            sent.force_close()
-        return sent, is_reset
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer a request that is malformed, or that not even the application could answer. The connection ends."""
-        # It logs, and raises where the answer has begun; what it makes is not for our clients.
-        super().handle_error(request, status, exc, message)
-        refusal = (
-            RegistryError("the registry made a mistake", remedy="its log says more")
-            if status >= 500
-            else RequestInvalidError(
-                "the request is not HTTP that can be read",
-                detail={"reason": (message or "").partition("\n")[0].rstrip(":")[:_WHY_MAX]},
-                remedy=f"send HTTP/1.1 with at most {self.max_headers} headers, and no line longer than "
-                f"{self.max_line_size} bytes",
-            )
-        )
-        response = error_response(refusal)
-        self._headers.put(request, response)
-        response.headers["Connection"] = "close"
-        response.force_close()
-        return response
-
-
-class Server(web.Server):
-    """Makes a `Connection` of each connection, and ends them."""
-
-    def __init__(self, *args: Any, headers: CommonHeaders, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._headers = headers
-
-    def __call__(self) -> Connection:
-        """Return what handles the next connection."""
-        return Connection(self, self._headers, loop=self._loop, **self._kwargs)
-
-    def end(self, is_meant: Callable[[Connection], bool] = lambda _: True) -> bool:
-        """End the connections that are meant; whether some of those still have a request under way."""
-        meant = [each for each in self.connections if isinstance(each, Connection) and is_meant(each)]
-        for connection in meant:
-            connection.end()
-        return any(connection.is_open for connection in meant)
-
-    def pre_shutdown(self) -> None:
-        """Take no more requests."""
-        self.end()
-
-    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 — as aiohttp calls it
-        """Wait for the requests under way, for at most `timeout` seconds, and break off those that are left."""
-        loop = asyncio.get_running_loop()
-        deadline = math.inf if timeout is None else loop.time() + timeout
-        while self.end() and loop.time() < deadline:  # noqa: ASYNC110 — aiohttp has no event for it
-            await asyncio.sleep(_LOOK_SECONDS)
-        await super().shutdown(_CANCEL_SECONDS)
+_SAY_SECONDS = 60.0
 
 
 class Runner(web.AppRunner):
-    """Runs an application that has `CommonHeaders`; the options are those of `web.AppRunner`."""
+    """Runs an application that has `CommonHeaders`; more options are those of `web.AppRunner`.
+
+    `http` has the limits and time-outs of connections; `grace` is how many seconds those that have to end may wait.
+    """
+
+    def __init__(
+        self, app: web.Application, *, http: Http | None = None, grace: float = GRACE_SECONDS, **options: Any
+    ) -> None:
+        self._http = http or Http()
+        self._grace = grace
+        own = {"keepalive_timeout": self._http.keepalivetimeout, "shutdown_timeout": self._http.draintimeout}
+        super().__init__(app, **{**own, **options})
 
     async def _make_server(self) -> Server:
         made = await super()._make_server()
         return Server(
-            made.request_handler, request_factory=made.request_factory, headers=self.app[HEADERS], **self._kwargs
+            made.request_handler,
+            request_factory=made.request_factory,
+            headers=self.app[HEADERS],
+            http=self._http,
+            grace=self._grace,
+            **self._kwargs,
         )
 
 
 class Listener(web.BaseSite):
     """Accepts connections on a bound socket for a runner that is set up, and whose `cleanup` stops it.
 
-    With `tls`, each connection is accepted with what that gives then. `grace` is in seconds.
+    With `tls`, each connection is accepted with what that gives then. Other processes may listen on the same socket.
     """
 
-    def __init__(
-        self,
-        runner: Runner,
-        listening: socket.socket,
-        tls: Tls | None,
-        *,
-        backlog: int = 128,
-        grace: float = GRACE_SECONDS,
-    ) -> None:
+    def __init__(self, runner: Runner, listening: socket.socket, tls: Tls | None, *, backlog: int = 128) -> None:
         super().__init__(runner, backlog=backlog)
         assert isinstance(runner.server, Server)
         self._made = runner.server
         self._listening = listening
         self._tls = tls
-        self._grace = grace
-        self._shaking: dict[asyncio.Task[None], ssl.SSLContext] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: asyncio.Task[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
+        self._said_at = -_SAY_SECONDS
 
     @property
     def name(self) -> str:
@@ -174,78 +82,138 @@ class Listener(web.BaseSite):
     async def start(self) -> None:
         """Accept connections."""
         await super().start()
-        if self._tls is None:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self._made, sock=self._listening, backlog=self._backlog)
-            return
         self._listening.setblocking(False)
         self._listening.listen(self._backlog)
-        self._resume(self._tls)
+        self._made.released = self._go_on
+        self._resume()
 
     async def switch(self) -> None:
         """See to connections that rest on trust which is gone, after `tls` was loaded anew.
 
-        Each ends with the next answer (`CommonHeaders`), and without one after `grace`, or after the answer that is
-        under way then. Other certificates of the server's own end no connection.
+        Each ends with the next answer (`CommonHeaders`), and without one after the grace. Other certificates of the
+        server's own end no connection.
         """
-        if self._tls is None:
-            return
-        task = asyncio.create_task(self._retire(self._tls), name="retire")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        # One that has not ended sees to what has become so since, and two would look twice as often.
+        if self._tls is not None and (self._retiring is None or self._retiring.done()):
+            self._retiring = asyncio.create_task(self._retire(self._tls), name="retire")
 
     async def stop(self) -> None:
-        """Accept no more connections, and close the socket; connections there are go on."""
+        """Accept no more connections, and close the socket; connections there are go on.
+
+        Those that wait are accepted first: nobody else may have the socket, and they would break with it.
+        """
+        asyncio.get_running_loop().remove_reader(self._listening)
         if self._pause is not None:
             self._pause.cancel()
-        if self._tls is not None:
-            asyncio.get_running_loop().remove_reader(self._listening)
+        self._made.released = _ignore
+        self._made.is_crowded = False
+        try:
+            for _ in range(self._backlog):
+                if self._made.is_full or not self._take():
+                    break
+        except OSError as error:
+            _log.error("connections that wait cannot be accepted any more: %s", error)
         await super().stop()
         self._listening.close()
-        tasks = [*self._shaking, *self._retiring]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._retiring is not None:
+            self._retiring.cancel()
+            await asyncio.gather(self._retiring, return_exceptions=True)
 
-    def _resume(self, tls: Tls) -> None:
-        asyncio.get_running_loop().add_reader(self._listening, self._accept, tls)
+    def _resume(self) -> None:
+        self._pause = None
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
 
-    def _accept(self, tls: Tls) -> None:
+    def _accept(self) -> None:
         """Accept what waits, but not so much that all others wait for it."""
-        loop = asyncio.get_running_loop()
-        for _ in range(_AT_ONCE):
-            try:
-                accepted, address = self._listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+        for count in range(_AT_ONCE):
+            if self._made.is_full:
+                # Only the first time it is known that somebody waits.
+                if count == 0:
+                    self._wait_for_room()
                 return
+            try:
+                if not self._take():
+                    return
             except OSError as error:
                 # The socket stays readable, and asking again at once would take all the time there is.
                 _log.error("no connection can be accepted, which is tried again in %g s: %s", _RETRY_SECONDS, error)
+                self._made.make_room()
+                loop = asyncio.get_running_loop()
                 loop.remove_reader(self._listening)
-                self._pause = loop.call_later(_RETRY_SECONDS, self._resume, tls)
+                self._pause = loop.call_later(_RETRY_SECONDS, self._resume)
                 return
-            context = tls.context
-            task = loop.create_task(self._shake(accepted, address[0], context))
-            self._shaking[task] = context
-            task.add_done_callback(self._shaking.pop)
 
-    async def _shake(self, accepted: socket.socket, address: str, context: ssl.SSLContext) -> None:
-        """Take a connection through its handshake, after which it belongs to the server."""
-        loop = asyncio.get_running_loop()
+    def _take(self) -> bool:
+        """Accept one connection, if one waits. Raises `OSError` when the system has no room for it."""
         try:
-            await loop.connect_accepted_socket(self._made, accepted, ssl=context)
+            accepted, address = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        connection = self._made()
+        connection.accepted = accepted
+        connection.context = self._tls.context if self._tls is not None else None
+        self._made.hold(connection)
+        task = asyncio.get_running_loop().create_task(self._shake(connection, address[0]))
+        connection.handshake = task
+        task.add_done_callback(lambda _: self._shaken(connection))
+        return True
+
+    async def _shake(self, connection: Connection, address: str) -> None:
+        """Take a connection through its handshake, after which it belongs to the server."""
+        accepted, connection.accepted = connection.accepted, None
+        assert accepted is not None
+        options: dict[str, Any] = {}
+        if connection.context is not None:
+            options = {
+                "ssl": connection.context,
+                "ssl_handshake_timeout": self._made.http.headertimeout,
+                "ssl_shutdown_timeout": GOODBYE_SECONDS,
+            }
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted, **options)
         except ssl.SSLError as error:
             _log.info("no TLS with %s: %s", address, reason(error))
         except OSError as error:
             # Whoever only looks whether the port is open hangs up before they say anything.
-            _log.debug("no TLS with %s: %s", address, error)
+            _log.debug("no connection with %s: %s", address, error)
+
+    def _shaken(self, connection: Connection) -> None:
+        connection.handshake = None
+        if connection.accepted is not None:
+            connection.accepted.close()
+        if not connection.is_made:
+            self._made.release(connection)
+
+    def _wait_for_room(self) -> None:
+        """Accept nothing until a connection ends, and see to it that one does that nothing is asked on."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        self._made.is_crowded = True
+        if not self._made.make_room() and loop.time() - self._said_at >= _SAY_SECONDS:
+            self._said_at = loop.time()
+            _log.warning(
+                "all %d connections are in use, and new ones wait: raise http.maxconnections",
+                self._made.http.maxconnections,
+            )
+
+    def _go_on(self) -> None:
+        """Accept connections again as soon as there is room."""
+        if self._made.is_crowded and not self._made.is_full:
+            self._made.is_crowded = False
+            self._resume()
 
     async def _retire(self, tls: Tls) -> None:
-        """End the connections that rest on trust which is gone."""
-        await asyncio.sleep(self._grace)
-        # A handshake may take long, and who began it with a certificate of before must not get through with it now.
-        for task, context in self._shaking.items():
-            if tls.is_stale(context):
-                task.cancel()
-        while self._made.end(lambda connection: tls.is_stale(connection.ssl_context)):  # noqa: ASYNC110 — as above
-            await asyncio.sleep(self._grace)
+        """End the connections that rest on trust which is gone.
+
+        A handshake may take long, and who began it with a certificate of before must not get through with it now.
+        """
+
+        def is_stale(connection: Connection) -> bool:
+            return tls.is_stale(connection.context)
+
+        while self._made.end(is_stale, looks=GRACE_LOOKS):  # noqa: ASYNC110 — aiohttp has no event for it
+            await asyncio.sleep(self._made.grace / GRACE_LOOKS)
+
+
+def _ignore() -> None:
+    """Nobody accepts connections any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from packregistry.web import api, distribution, publish, tokens, uploads
+from packregistry.web import api, distribution, health, publish, tokens, uploads
 from packregistry.web.guard import Access
 from packregistry.web.router import Route
 
@@ -13,7 +13,9 @@ def routes() -> tuple[Route, ...]:
     """Return the table."""
     version = "/api/v1/packs/{name}/versions/{tag}"
     return (
-        Route("GET", "/health", PUBLIC, api.health),
+        Route("GET", "/health", PUBLIC, health.up),
+        Route("GET", "/livez", PUBLIC, health.up),
+        Route("GET", "/readyz", PUBLIC, health.ready),
         Route("GET", "/", READ, api.index),
         Route("GET", "/v1/", READ, distribution.base),
         Route("GET", "/v1/_catalog", READ, distribution.catalog),
