@@ -199,6 +199,12 @@ class StorageUnavailableError(RegistryError):
     code, status = "STORAGE_UNAVAILABLE", 503
 
 
+class RequestStalledError(RegistryError):
+    """The rest of a request's headers did not come."""
+
+    code, status = "REQUEST_STALLED", 408
+
+
 class StartingError(RegistryError):
     """The server has not read its records yet."""
 

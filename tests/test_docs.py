@@ -198,7 +198,9 @@ def container_problems(words: list[str]) -> list[str]:
     problems += [f"{target} is no place of the image" for target in targets if target not in _PLACES]
     variables = dict(value.split("=", 1) for name, value in options if name == "-e")
     try:
-        problems += config.load(None, variables, {}).warnings
+        # Without a path of its own, the image serves with the file that is in it.
+        file = None if rest[1:2] == ["serve"] else ROOT / "deploy" / "config.yml"
+        problems += config.load(file, variables, {}).warnings
     except config.ConfigError as error:
         problems.append(str(error))
     if not rest or rest[0].split(":")[0] != "packregistry":

@@ -18,7 +18,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from packregistry.config import Http
-from packregistry.errors import RegistryError, RequestInvalidError
+from packregistry.errors import RegistryError, RequestInvalidError, RequestStalledError
 from packregistry.web.headers import CommonHeaders
 from packregistry.web.progress import progress, unread, unsent
 from packregistry.web.render import error_response
@@ -32,12 +32,6 @@ REST_MAX: Final = 64 * 1024
 _STALL_LOOKS = 3
 _FAREWELL_SECONDS = 0.25
 _WHY_MAX = 120
-
-
-class RequestStalledError(RegistryError):
-    """The rest of a request's headers did not come."""
-
-    code, status = "REQUEST_STALLED", 408
 
 
 class Connection(web.RequestHandler):
