@@ -106,6 +106,7 @@ def test_systemd_calls_it_well_protected(tmp_path: Path) -> None:
 @needs_strace
 @pytest.mark.real
 @pytest.mark.process
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_server_does_nothing_that_the_unit_forbids(tmp_path: Path, workers: int) -> None:
     """Start, publish, answer, reload and stop, with every system call written down."""

@@ -44,7 +44,15 @@ Main = Callable[[Callable[..., contextlib.AbstractAsyncContextManager[Place]]], 
 Run = Callable[[Main], None]
 
 
-@pytest.fixture(params=[f"{loop} {way}" for loop in LOOPS for way in ("plain", "tls")])
+# The server runs on uvloop; that nothing depends on it is looked at when there is time.
+_EACH_LOOP = [
+    pytest.param(f"{loop} {way}", marks=[pytest.mark.thorough] if loop == "asyncio" else [])
+    for loop in LOOPS
+    for way in ("plain", "tls")
+]
+
+
+@pytest.fixture(params=_EACH_LOOP)
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """Runs a test on one of the loops; it is given what serves, with TLS or without."""
     loop, way = request.param.split()
@@ -249,6 +257,7 @@ def test_who_takes_nothing_of_an_answer_is_broken_off(run: Run, caplog: pytest.L
     ]
 
 
+@pytest.mark.thorough
 def test_who_takes_a_little_now_and_then_is_served_to_the_end(run: Run) -> None:
     async def main(serve: Any) -> None:
         async with serve(stalltimeout=4 * BRIEF) as place, lazy(place) as slow:
@@ -496,6 +505,7 @@ def test_a_limit_that_cannot_be_raised_is_warned_of(
 # Requests sent ahead
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("loop", LOOPS)
 def test_ten_thousand_requests_sent_ahead_are_bounded_and_answered_in_order(loop: str) -> None:
     count = 10_000
@@ -828,6 +838,7 @@ class Load:
 
 
 @pytest.mark.process
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["plain", "tls"])
 def test_processes_that_share_a_socket_follow_each_other_and_no_request_fails(way: str, tmp_path: Path) -> None:
     pair = certificates.server("one")

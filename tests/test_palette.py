@@ -662,6 +662,7 @@ def own(tmp_path: Path) -> Iterator[Site]:
         yield found
 
 
+@pytest.mark.thorough
 @pytest.mark.process
 def test_everything_is_good_over_tls_and_only_a_change_is_transferred(own: Site, tmp_path: Path) -> None:
     pack = make_pack(tmp_path / "new", "hello")
@@ -698,6 +699,7 @@ def test_what_is_withdrawn_and_still_answered_is_found(capsys: pytest.CaptureFix
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "found"),

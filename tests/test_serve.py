@@ -109,6 +109,7 @@ def test_an_address_in_use_is_named_and_exits_with_1(tmp_path: Path) -> None:
     assert "--addr" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_data_directory_that_is_a_file_is_named_and_exits_with_1(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.write_text("")

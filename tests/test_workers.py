@@ -102,6 +102,7 @@ def test_they_share_the_address_and_the_packs_and_one_of_them_greets(tmp_path: P
     assert "Traceback" not in errors
 
 
+@pytest.mark.thorough
 def test_what_one_of_them_takes_all_serve_at_once(tmp_path: Path) -> None:
     with with_workers(tmp_path, "auth: none\n") as server:
         for version in ("1.1.0", "1.2.0", "1.3.0"):
@@ -111,6 +112,7 @@ def test_what_one_of_them_takes_all_serve_at_once(tmp_path: Path) -> None:
             assert all(version in tags for tags in found)
 
 
+@pytest.mark.thorough
 def test_metrics_are_of_all_of_them_whoever_is_asked(tmp_path: Path) -> None:
     users_file(tmp_path / "users", {"admin": "a password"})
     users = f"auth: {{htpasswd: {{realm: r, path: {tmp_path}/users}}}}\n"
@@ -168,6 +170,7 @@ def test_a_new_generation_takes_over_and_no_request_fails(encrypted: bool, tmp_p
     assert load.failures == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -192,6 +195,7 @@ def test_a_new_generation_that_cannot_start_changes_nothing(
     assert says in said
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_download_under_way_comes_to_its_end(number: signal.Signals, tmp_path: Path) -> None:
     make_pack(tmp_path / "packs", "large", files={"charts/noise": os.urandom(8 << 20)})
@@ -206,6 +210,7 @@ def test_a_download_under_way_comes_to_its_end(number: signal.Signals, tmp_path:
         assert server.process.wait(DEADLINE) == 0
 
 
+@pytest.mark.thorough
 def test_a_second_signal_ends_them_at_once_with_another_code(tmp_path: Path) -> None:
     make_pack(tmp_path / "packs", "large", files={"charts/noise": os.urandom(8 << 20)})
     with with_workers(tmp_path) as server:
@@ -231,6 +236,7 @@ def test_what_none_of_them_can_start_with_is_said_once(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.thorough
 def test_they_end_when_whoever_keeps_them_is_gone(tmp_path: Path) -> None:
     with with_workers(tmp_path) as server:
         before = workers(server)
@@ -238,6 +244,7 @@ def test_they_end_when_whoever_keeps_them_is_gone(tmp_path: Path) -> None:
         assert soon(lambda: not any(map(is_running, before)))
 
 
+@pytest.mark.thorough
 def test_in_memory_they_share_a_directory_that_goes_with_them(tmp_path: Path) -> None:
     make_pack(tmp_path / "packs", "hello")
     (tmp_path / "tmp").mkdir()
@@ -251,6 +258,7 @@ def test_in_memory_they_share_a_directory_that_goes_with_them(tmp_path: Path) ->
     assert not list((tmp_path / "tmp").glob("packregistry-*"))
 
 
+@pytest.mark.thorough
 def test_another_one_looks_after_the_directories_when_the_first_is_gone(tmp_path: Path) -> None:
     with with_workers(tmp_path) as server:
         for number in range(2):
