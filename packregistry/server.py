@@ -107,7 +107,9 @@ async def _serve(config: Config, started: Callable[[Running], None], place: Plac
         # Before the audit is closed, should the server not get as far as to be announced.
         stack.callback(changes.release)
         app = closed_app(config, tls, health)
-        runner, listener = await stack.enter_async_context(_accepting(config, app, listening, tls))
+        runner, listener = await stack.enter_async_context(
+            _accepting(config, app, listening, tls, shared=place is not None)
+        )
         if place is None or place.first:
             await listener.start()
         storage = storage_of(config, place.memory if place else None)
@@ -321,7 +323,7 @@ async def _running(work: Coroutine[None, None, None], name: str) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def _accepting(
-    config: Config, app: web.Application, listening: socket.socket, tls: Tls | None
+    config: Config, app: web.Application, listening: socket.socket, tls: Tls | None, *, shared: bool
 ) -> AsyncIterator[tuple[Runner, Listener]]:
     """A listener to start. The runner's `cleanup`, or leaving the context, waits for requests under way."""
     log = AccessLog(sys.stdout, as_json=config.log.formatter == "json", fields=config.log.fields)
@@ -334,7 +336,7 @@ async def _accepting(
         auto_decompress=False,
     )
     await runner.setup()
-    listener = Listener(runner, listening, tls, backlog=1024)
+    listener = Listener(runner, listening, tls, backlog=1024, shared=shared)
     try:
         yield runner, listener
     finally:

@@ -19,10 +19,11 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from packregistry.config import Http
+from packregistry.config import Address, Http
 from packregistry.config import Tls as Settings
 from packregistry.logs import Malformed
 from packregistry.reload import Reloader
+from packregistry.start import bind
 from packregistry.tls import Tls
 from packregistry.web import connections
 from packregistry.web import listener as module
@@ -872,3 +873,20 @@ def test_the_answer_to_no_http_is_json_that_programs_read(run: Test) -> None:
             }
 
     run(main())
+
+
+@pytest.mark.parametrize(("shared", "taken"), [(True, 1), (False, 3)], ids=["shared", "alone"])
+async def test_a_listener_that_shares_its_socket_leaves_connections_to_the_others(shared: bool, taken: int) -> None:
+    """Of those that wait, it takes one in a turn of the loop."""
+    async with contextlib.AsyncExitStack() as stack:
+        runner = Runner(web.Application())
+        runner.app[HEADERS] = CommonHeaders({}, Vantage(Http()), None)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        bound = bind(Address("127.0.0.1", 0))
+        listener = Listener(runner, bound, None, shared=shared)
+        await listener.start()
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(bound.getsockname()))
+        listener._accept()
+        assert len(listener._made._held) == taken

@@ -60,15 +60,20 @@ class Runner(web.AppRunner):
 class Listener(web.BaseSite):
     """Accepts connections on a bound socket for a runner that is set up, and whose `cleanup` stops it.
 
-    With `tls`, each connection is accepted with what that gives then. Other processes may listen on the same socket.
+    With `tls`, each connection is accepted with what that gives then. Other processes may listen on the same socket,
+    and have their part of many connections at once if it is `shared`.
     """
 
-    def __init__(self, runner: Runner, listening: socket.socket, tls: Tls | None, *, backlog: int = 128) -> None:
+    def __init__(
+        self, runner: Runner, listening: socket.socket, tls: Tls | None, *, backlog: int = 128, shared: bool = False
+    ) -> None:
         super().__init__(runner, backlog=backlog)
         assert isinstance(runner.server, Server)
         self._made = runner.server
         self._listening = listening
         self._tls = tls
+        # After each the others' turn comes.
+        self._at_once = 1 if shared else _AT_ONCE
         self._retiring: asyncio.Task[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._said_at = -_SAY_SECONDS
@@ -125,7 +130,7 @@ class Listener(web.BaseSite):
 
     def _accept(self) -> None:
         """Accept what waits, but not so much that all others wait for it."""
-        for count in range(_AT_ONCE):
+        for count in range(self._at_once):
             if self._made.is_full:
                 # Only the first time it is known that somebody waits.
                 if count == 0:
