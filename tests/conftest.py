@@ -10,8 +10,9 @@ import pytest
 from hypothesis import settings
 
 # A few examples of each property, as `make test` is waited for; `make coverage` asks for many.
-settings.register_profile("quick", max_examples=20)
-settings.register_profile("many", max_examples=100)
+# Without deadlines: how long an example takes says something about the machine alone.
+settings.register_profile("quick", max_examples=20, deadline=None)
+settings.register_profile("many", max_examples=100, deadline=None)
 settings.load_profile("quick")
 
 

@@ -102,7 +102,11 @@ def run(loop: str, kept: Kept, ask: Callable[[Site], Awaitable[None]], **options
         runner.run(main())
 
 
-@pytest.fixture(params=["asyncio", "uvloop", "asyncio over TLS", "uvloop over TLS"])
+# The server runs on uvloop; that nothing depends on it is looked at when there is time.
+_THOROUGH = [pytest.param(name, marks=pytest.mark.thorough) for name in ("asyncio", "asyncio over TLS")]
+
+
+@pytest.fixture(params=["uvloop", "uvloop over TLS", *_THOROUGH])
 def way(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """A loop, and how the server is reached."""
     loop, _, tls = request.param.partition(" over ")

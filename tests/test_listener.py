@@ -45,7 +45,7 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 Test = Callable[[Coroutine[Any, Any, None]], None]
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=["uvloop", pytest.param("asyncio", marks=pytest.mark.thorough)])
 def run(request: pytest.FixtureRequest) -> Test:
     """Runs a test on one of the event loops."""
 
