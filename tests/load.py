@@ -1,4 +1,4 @@
-"""Clients that ask a server all the time, each in a thread, on connections that are kept."""
+"""Clients that ask a server all the time, each in a thread: most on connections that they keep, the last on new ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Load:
     @contextlib.contextmanager
     def running(self) -> Iterator[Load]:
         """Ask until the context ends."""
-        threads = [threading.Thread(target=self._ask) for _ in range(self.clients)]
+        keeping = [number < self.clients - 1 for number in range(self.clients)]
+        threads = [threading.Thread(target=self._ask, args=(keeps,)) for keeps in keeping]
         for thread in threads:
             thread.start()
         try:
@@ -52,7 +53,7 @@ class Load:
             return http.client.HTTPSConnection(place, timeout=DEADLINE, context=self.context)
         return http.client.HTTPConnection(place, timeout=DEADLINE)
 
-    def _ask(self) -> None:
+    def _ask(self, keeps: bool) -> None:
         connection = self._connect()
         while not self._ended.is_set():
             try:
@@ -68,4 +69,6 @@ class Load:
             with self._moved:
                 self.answered += 1
                 self._moved.notify_all()
+            if not keeps:
+                connection.close()
         connection.close()
