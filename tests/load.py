@@ -1,4 +1,4 @@
-"""Clients that ask a server all the time, each in a thread: most on connections that they keep, the last on new ones."""
+"""Clients that ask a server all the time, each in a thread: on connections that they keep, and the last on new ones."""
 
 from __future__ import annotations
 
