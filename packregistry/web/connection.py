@@ -158,7 +158,12 @@ class Connection(web.RequestHandler):
         self._loop.call_later(_FAREWELL_SECONDS, self._leave)
 
     def _leave(self) -> None:
-        if self._wire is not None and not unsent(self._wire):
+        if self._wire is None:
+            return
+        if unsent(self._wire):
+            # The last answer is still on its way; who does not take it is found by `check`.
+            self._loop.call_later(_FAREWELL_SECONDS, self._leave)
+        else:
             self._wire.abort()
 
     def check(self, now: float) -> None:
