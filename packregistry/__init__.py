@@ -22,6 +22,7 @@ A module imports only modules of a lower rank; those of one rank do not know eac
              health       whether the server can do its work
          2   metrics      what is counted and measured
              start        what has to hold before a server can start, and where it will listen
+             signals      what signals mean to a server process
              pack         read and lint a pack's files: metadata and problems
              archive      files to a reproducible archive, members out of any
              directory    a pack directory: what is in it, whether it has changed

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -26,6 +25,7 @@ from packregistry.metrics import Metrics
 from packregistry.model import HistoryEntry, PackName
 from packregistry.registry import REGISTRY, Registry
 from packregistry.reload import Reloader, ReloadError
+from packregistry.signals import Signals
 from packregistry.sources import Sources
 from packregistry.start import StartError, bind, url_of
 from packregistry.storage import Storage
@@ -83,7 +83,7 @@ async def serve(config: Config, started: Callable[[Running], None], place: Place
     once. SIGHUP has users, tokens, policy and certificates read again. In a `place` among others, SIGINT is for whoever
     started all, and SIGQUIT ends at once. Raises `StartError` and `StorageUnavailableError`.
     """
-    signals = _Signals(alone=place is None)
+    signals = Signals(alone=place is None)
     try:
         await _serve(config, started, place, signals)
     except asyncio.CancelledError:
@@ -92,7 +92,7 @@ async def serve(config: Config, started: Callable[[Running], None], place: Place
     _log.info("stopped")
 
 
-async def _serve(config: Config, started: Callable[[Running], None], place: Place | None, signals: _Signals) -> None:
+async def _serve(config: Config, started: Callable[[Running], None], place: Place | None, signals: Signals) -> None:
     metrics = Metrics(place.tally if place else None)
     tls = await _tls(config)
     health = Health()
@@ -118,7 +118,8 @@ async def _serve(config: Config, started: Callable[[Running], None], place: Plac
         stack.push_async_callback(registry.close)
         security = await _security(config, registry, metrics, audit, tls)
         stack.callback(security.authenticator.close)
-        await stack.enter_async_context(_watched(config, registry, waits=place is not None))
+        watching = await stack.enter_async_context(contextlib.AsyncExitStack())
+        await watching.enter_async_context(_watched(config, registry, waits=place is not None))
         await stack.enter_async_context(_checked(registry))
         await stack.enter_async_context(_swept(config, registry))
         await stack.enter_async_context(_uses_kept(security))
@@ -136,9 +137,10 @@ async def _serve(config: Config, started: Callable[[Running], None], place: Plac
         changes.release()
         await signals.stopped()
         _log.info("stopping: requests under way have %g s to end", config.http.draintimeout)
-        health.drain()
-        # Before anything that requests need is closed.
-        await runner.cleanup()
+        if not signals.is_retired:
+            health.drain()
+        # Before anything that requests need is closed. Another process may have the directories from now on.
+        await asyncio.gather(runner.cleanup(), watching.aclose())
 
 
 async def _beating(beat: Callable[[], None]) -> None:
@@ -339,58 +341,9 @@ async def _accepting(
     listener = Listener(runner, listening, tls, backlog=1024, shared=shared)
     try:
         yield runner, listener
+    except asyncio.CancelledError:
+        runner.hurry()
+        raise
     finally:
         await runner.cleanup()
         log.flush()
-
-
-class _Signals:
-    """What signals mean to a server, from when it begins to start.
-
-    Not `alone`, one SIGTERM after another changes nothing, SIGINT is not for it, and SIGQUIT ends it at once.
-    """
-
-    def __init__(self, *, alone: bool) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._alone = alone
-        self._stop = asyncio.Event()
-        self._has_started = False
-        self._reloader: Reloader | None = None
-        self._reloads: set[asyncio.Task[None]] = set()
-        server = asyncio.current_task()
-        assert server is not None
-        self._server = server
-        self._loop.add_signal_handler(signal.SIGTERM, self._end)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
-        if alone:
-            self._loop.add_signal_handler(signal.SIGINT, self._end)
-        else:
-            self._loop.add_signal_handler(signal.SIGQUIT, self._abandon)
-
-    @property
-    def stopped_start(self) -> bool:
-        """Whether the server was told to stop before it had started."""
-        return self._stop.is_set() and not self._has_started
-
-    def started(self, reloader: Reloader) -> None:
-        """From now on there are requests, and files that can be read again."""
-        self._has_started = True
-        self._reloader = reloader
-
-    async def stopped(self) -> None:
-        """Wait until the server is told to stop."""
-        await self._stop.wait()
-
-    def _end(self) -> None:
-        if not self._has_started or (self._alone and self._stop.is_set()):
-            self._abandon()
-        self._stop.set()
-
-    def _abandon(self) -> None:
-        self._server.cancel("told to stop at once")
-
-    def _reload(self) -> None:
-        if self._reloader is not None:
-            task = self._loop.create_task(self._reloader.look(everything=True))
-            self._reloads.add(task)
-            task.add_done_callback(self._reloads.discard)

@@ -117,7 +117,7 @@ class Sources:
 
     async def looked(self) -> bool:
         """Whether any process has looked at directories for this registry, be they these or others."""
-        return bool((await self._thread(Sightings.load, self._state_file)).roots)
+        return await self._thread(self._state_file.exists)
 
     async def close(self) -> None:
         """Wait for what is being read."""

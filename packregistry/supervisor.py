@@ -34,7 +34,7 @@ from packregistry import server
 from packregistry.config import Config
 from packregistry.start import StartError, bind, workers_of
 from packregistry.tally import Board
-from packregistry.worker import Application, Process, Shared
+from packregistry.worker import RETIRE, Application, Process, Shared
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def serve_with_workers(
 
 
 class Supervisor(Arbiter):
-    """Keeps the workers."""
+    """Keeps the workers: those in force, those of a new generation that is not ready yet, and those that are ending."""
 
     app: Application
 
@@ -89,8 +89,14 @@ class Supervisor(Arbiter):
         self._reports = _Reports()
         app.say = self._reports.say
         self._ready: set[int] = set()
+        self._coming: set[int] = set()
+        self._coming_config = app.config
+        self._coming_until = 0.0
+        self._is_due = False
+        # Workers that were told to stop, with when they are ended.
+        self._ending: dict[int, float] = {}
         self._failure: tuple[str, int] | None = None
-        self._stopping = False
+        self._stops = 0
         self._hurried = False
 
     def conclude(self) -> None:
@@ -105,19 +111,33 @@ class Supervisor(Arbiter):
     def _workers(self) -> dict[int, Process]:
         return cast("dict[int, Process]", self.WORKERS)
 
+    @property
+    def _in_force(self) -> set[int]:
+        return set(self.WORKERS) - self._coming - set(self._ending)
+
+    # Workers, one by one
+
     def spawn_worker(self) -> Any:
         """Start a worker; the first one, or the one in its place, is to announce the server."""
         self._hear()
-        app, rows = self.app, {worker.row for worker in self._workers.values()}
-        app.row = next((row for row in range(app.shared.board.rows) if row not in rows), 0)
-        announcing = any(worker.announces for worker in self._workers.values())
-        app.announces = not app.has_started and not announcing
+        app = self.app
+        app.row = self._free_rows()[0]
+        app.announces = not app.has_started and not any(worker.announces for worker in self._workers.values())
         return super().spawn_worker()
 
-    def manage_workers(self) -> None:
-        """Have as many workers as there should be."""
-        self._hear()
-        super().manage_workers()
+    def _free_rows(self) -> list[int]:
+        taken = {worker.row for worker in self._workers.values()}
+        return [row for row in range(self.app.shared.board.rows) if row not in taken]
+
+    def _spawned(self, count: int) -> set[int]:
+        """So many workers, or fewer where the system has no room for them."""
+        pids: set[int] = set()
+        try:
+            for _ in range(count):
+                pids.add(self.spawn_worker())
+        except OSError as error:
+            _log.error("no worker can be started: %s", error)
+        return pids
 
     def reap_workers(self) -> None:
         """Take note of workers that have ended."""
@@ -128,40 +148,124 @@ class Supervisor(Arbiter):
             super().reap_workers()
         except HaltServer:
             # Another one that could not start; that the server ends is known.
-            if not self._stopping:
+            if not self._stops:
                 raise
         finally:
             for pid in set(before) - set(self.WORKERS):
                 self._ready.discard(pid)
+                self._ending.pop(pid, None)
                 self.app.shared.board.leave(before[pid].row)
+
+    def _hear(self) -> None:
+        for report in self._reports.heard():
+            pid = report["pid"]
+            if report["message"]:
+                self._failure = (report["message"], report["status"])
+                if pid in self._coming:
+                    _log.error("a new worker cannot start: %s", report["message"])
+                elif self.app.has_started:
+                    _log.error("a worker cannot start, which is tried again: %s", report["message"])
+            else:
+                self._ready.add(pid)
+                self.app.has_started = True
+                if pid in self._in_force and self._in_force <= self._ready:
+                    _log.info("%d workers are ready", len(self._in_force))
+
+    def _retire(self, pids: set[int]) -> None:
+        """Have workers finish their requests and end, without a word that the server stops: others serve meanwhile."""
+        for pid in pids:
+            self._ending[pid] = time.monotonic() + self.app.graceful
+            self.kill_worker(pid, RETIRE)
+
+    # All of them, once a second and after each signal
+
+    def wait_for_signals(self, timeout: float | None = 1.0) -> list[int]:
+        """Wait for signals, not long where a worker is about to say something."""
+        waiting = self._coming or not self._in_force <= self._ready
+        return super().wait_for_signals(_LOOK_SECONDS if waiting else timeout)
+
+    def manage_workers(self) -> None:
+        """Have as many workers as there should be, and the next generation in force when it is ready."""
+        self._hear()
+        if self._coming:
+            self._look_at_coming()
+        elif self._is_due:
+            self.reload()
+        for pid, until in self._ending.items():
+            if time.monotonic() > until:
+                _log.error("worker %d does not end, and is ended", pid)
+                self.kill_worker(pid, signal.SIGKILL)
+        self._spawned(self.num_workers - len(self._in_force))
+
+    def reload(self) -> None:
+        """Start a new generation with the configuration as it is now."""
+        self._is_due = bool(self._coming)
+        if self._coming:
+            # It may have read something else; the next one comes after it.
+            return
+        former = self.app.config
+        try:
+            config = self.app.renewed()
+            count = self.app.count_of(config)
+            if count > len(self._free_rows()):
+                raise StartError("too many workers are still ending: try again later")
+        except Exception as error:  # noqa: BLE001 — whatever it is, the server goes on as it is
+            _log.error("the workers stay as they are, as the configuration cannot be used: %s", error)
+            return
+        _log.info("replacing %d workers by %d", self.num_workers, count)
+        self._coming_config, self._coming_until = config, time.monotonic() + READY_SECONDS
+        # What a worker is to serve with it has from here, when it begins.
+        self.app.config = config
+        try:
+            self._coming = self._spawned(count)
+        finally:
+            self.app.config = former
+        if len(self._coming) < count:
+            self._give_up()
+
+    def _look_at_coming(self) -> None:
+        if not self._coming <= set(self.WORKERS) or time.monotonic() > self._coming_until:
+            self._give_up()
+        elif self._coming <= self._ready:
+            old = self._in_force
+            self.app.adopt(self._coming_config)
+            self.cfg.set("graceful_timeout", self.app.graceful)
+            self.num_workers = len(self._coming)
+            self._coming = set()
+            self._retire(old)
+            _log.info("%d new workers are ready, and %d old ones end", self.num_workers, len(old))
+
+    def _give_up(self) -> None:
+        """End the new generation; those of it that are ready may have requests."""
+        _log.error("the workers stay as they are, as new ones do not get ready")
+        left, self._coming = self._coming & set(self.WORKERS), set()
+        self._retire(left & self._ready)
+        for pid in left - self._ready:
+            self._ending[pid] = time.monotonic() + self.app.graceful
+            self.kill_worker(pid, signal.SIGKILL)
+
+    # Signals
+
+    def signal(self, sig: int, frame: FrameType | None) -> None:
+        """Note a signal. The second one that means to stop means to stop at once."""
+        is_stop = sig in {signal.SIGTERM, signal.SIGINT}
+        super().signal(signal.SIGINT if is_stop and self._stops else sig, frame)
+        self._stops += is_stop
+
+    def stop(self, graceful: bool = True) -> None:
+        """End the workers."""
+        # One of these counts as one in any case, as nobody may have sent a signal.
+        graceful, self._stops = graceful and self._stops < 2, max(1, self._stops)
+        _log.info("stopping %d workers: requests under way have %g s to end", len(self.WORKERS), self.app.draintimeout)
+        for pid in self._coming - self._ready:
+            self.kill_worker(pid, signal.SIGKILL)
+        super().stop(graceful)
 
     def kill_workers(self, sig: int) -> None:
         """Signal all workers."""
         if sig != signal.SIGTERM and self.WORKERS:
             self._hurried = True
         super().kill_workers(sig)
-
-    def _hear(self) -> None:
-        for report in self._reports.heard():
-            if report["message"]:
-                self._failure = (report["message"], report["status"])
-                if self.app.has_started:
-                    _log.error("a worker cannot start, which is tried again: %s", report["message"])
-            else:
-                self._ready.add(report["pid"])
-                self.app.has_started = True
-                if len(self._ready & set(self.WORKERS)) == self.num_workers:
-                    _log.info("%d workers are ready", self.num_workers)
-
-    def signal(self, sig: int, frame: FrameType | None) -> None:
-        """Note a signal. The second one that means to stop means to stop at once."""
-        super().signal(signal.SIGINT if self._stopping and sig == signal.SIGTERM else sig, frame)
-
-    def stop(self, graceful: bool = True) -> None:
-        """End the workers."""
-        self._stopping = True
-        _log.info("stopping %d workers: requests under way have %g s to end", len(self.WORKERS), self.app.draintimeout)
-        super().stop(graceful)
 
     def handle_int(self) -> NoReturn:
         """Ctrl-C."""
@@ -171,51 +275,6 @@ class Supervisor(Arbiter):
         """Not here: another program is started by whoever started this one."""
 
     handle_ttin = handle_ttou = handle_winch = handle_usr1 = handle_usr2
-
-    def reload(self) -> None:
-        """Start a new generation with the configuration as it is now; when all of it is ready, stop the old one."""
-        former = self.app.config
-        try:
-            self.app.renew()
-        except Exception as error:  # noqa: BLE001 — whatever it is, the server goes on as it is
-            _log.error("the workers stay as they are, as the configuration cannot be used: %s", error)
-            return
-        _log.info("replacing %d workers by %d", self.num_workers, self.app.count)
-        old, before = set(self.WORKERS), self.num_workers
-        self.cfg.set("graceful_timeout", self.app.graceful)
-        self.num_workers = self.app.count
-        new = {self.spawn_worker() for _ in range(self.app.count)}
-        if self._became_ready(new):
-            for pid in old & set(self.WORKERS):
-                self.kill_worker(pid, signal.SIGTERM)
-            return
-        _log.error("the workers stay as they are, as new ones do not get ready")
-        self.app.config = former
-        self.num_workers = before
-        self._end(new)
-
-    def _became_ready(self, pids: set[int]) -> bool:
-        """Whether all of these workers are ready before one ends, or time is up."""
-        deadline = time.monotonic() + READY_SECONDS
-        while not pids <= self._ready and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
-            self.reap_workers()
-            self._hear()
-            if not pids <= set(self.WORKERS):
-                return False
-        return pids <= self._ready
-
-    def _end(self, pids: set[int]) -> None:
-        """End these workers, whatever they do; until they have, old ones must not be taken for too many."""
-        deadline = time.monotonic() + self.app.graceful
-        sig = signal.SIGTERM
-        while left := pids & set(self.WORKERS):
-            for pid in left:
-                self.kill_worker(pid, sig)
-            time.sleep(_LOOK_SECONDS)
-            self.reap_workers()
-            if time.monotonic() > deadline:
-                sig = signal.SIGKILL
 
 
 class _Reports:

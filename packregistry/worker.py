@@ -24,7 +24,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from packregistry import server
+from packregistry import logs, server
 from packregistry.config import Config
 from packregistry.errors import RegistryError
 from packregistry.start import StartError, workers_of
@@ -34,6 +34,9 @@ _log = logging.getLogger(__name__)
 
 HUNG_SECONDS: Final = 30
 """How long a worker's event loop may stand still until the worker is ended and replaced."""
+
+RETIRE: Final = signal.SIGUSR1
+"""Has a worker end as SIGTERM does, while others go on."""
 
 _MARGIN_SECONDS = 5
 _AGAIN_SECONDS = 1.0
@@ -71,10 +74,12 @@ class Application(BaseApplication):
         self.announces = False
         super().__init__()
 
-    @property
-    def count(self) -> int:
+    def count_of(self, config: Config) -> int:
         """How many workers there should be; two generations have to fit on the board."""
-        return min(workers_of(self.config), self.shared.board.rows // 2)
+        wanted, most = workers_of(config), self.shared.board.rows // 2
+        if wanted > most:
+            _log.warning("http.workers: %d workers take a restart, and there are %d until then", wanted, most)
+        return min(wanted, most)
 
     @property
     def draintimeout(self) -> float:
@@ -90,7 +95,7 @@ class Application(BaseApplication):
         """Tell gunicorn what it needs to know."""
         for name, value in {
             "worker_class": Process,
-            "workers": self.count,
+            "workers": self.count_of(self.config),
             "timeout": HUNG_SECONDS,
             "graceful_timeout": self.graceful,
             "logger_class": _Log,
@@ -103,20 +108,24 @@ class Application(BaseApplication):
         """There is no WSGI application."""
         raise AssertionError
 
-    def renew(self) -> None:
-        """Read the configuration again. What was made for all generations stays, and is warned about."""
+    def renewed(self) -> Config:
+        """The configuration, read again. What was made for all generations stays as it is, and is warned about."""
         new, now = self._reload(), self.config
-        for key, changed in {
+        is_moved = (new.storage.driver == "inmemory") != (now.storage.driver == "inmemory")
+        for key, has_changed in {
             "http.addr": new.http.addr != now.http.addr,
             "http.debug": new.http.debug != now.http.debug,
-            "storage": (new.storage.driver == "inmemory") != (now.storage.driver == "inmemory"),
+            "storage": is_moved,
         }.items():
-            if changed:
+            if has_changed:
                 _log.warning("%s has changed, which takes a restart", key)
         http = dataclasses.replace(new.http, addr=now.http.addr, debug=now.http.debug)
-        if (new.storage.driver == "inmemory") != (now.storage.driver == "inmemory"):
-            new = dataclasses.replace(new, storage=now.storage)
-        self.config = dataclasses.replace(new, http=http)
+        return dataclasses.replace(new, http=http, storage=now.storage if is_moved else new.storage)
+
+    def adopt(self, config: Config) -> None:
+        """Have a configuration in force for all workers that begin from now on."""
+        self.config = config
+        logs.set_up(config.log)
 
 
 class Process(Worker):
@@ -130,10 +139,11 @@ class Process(Worker):
 
     def init_signals(self) -> None:
         """Forget the supervisor's handlers; the server has its own."""
-        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGABRT, signal.SIGCHLD, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT, signal.SIGCHLD, RETIRE):
             signal.signal(number, signal.SIG_DFL)
-        # Ctrl-C reaches all processes of a terminal, and is the supervisor's to deal with.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C, and the end of a terminal, reach all its processes, and are the supervisor's to deal with.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
 
     def load_wsgi(self) -> None:
@@ -142,6 +152,7 @@ class Process(Worker):
     def run(self) -> None:
         """Serve. The exit code says how that ended."""
         app, shared = self.app, self.app.shared
+        logs.set_up(app.config.log)
         tally = shared.board.row(self.row)
         place = server.Place(shared.listening, shared.debug, tally, shared.memory, self._beat, first=self.announces)
         has_started = app.has_started

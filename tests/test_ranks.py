@@ -24,6 +24,7 @@ RANKS = {
     "health": 1,
     "metrics": 2,
     "start": 2,
+    "signals": 2,
     "pack": 2,
     "archive": 2,
     "directory": 2,

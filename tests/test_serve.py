@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -265,3 +266,20 @@ def test_an_unknown_command_exits_with_2() -> None:
     done = run("srve")
     assert done.returncode == 2
     assert "serve" in done.stderr
+
+
+def test_a_second_signal_ends_the_server_at_once_with_another_code(tmp_path: Path) -> None:
+    make_pack(tmp_path / "packs", "large", files={"charts/noise": os.urandom(8 << 20)})
+    with serving(cwd=tmp_path, REGISTRY_HTTP_DRAINTIMEOUT=f"{10 * DEADLINE}s") as server:
+        connection = http.client.HTTPConnection(*server.address, timeout=DEADLINE)
+        connection.request("GET", "/api/v1/packs/large/versions/1.0.0/archive")
+        response = connection.getresponse()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.stderr is not None
+        while b"stopping" not in server.process.stderr.readline():
+            pass
+        code, _, errors = server.stop(signal.SIGINT)
+        response.close()
+        connection.close()
+    assert code == 1
+    assert "stopped before all requests had ended" in errors

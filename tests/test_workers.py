@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -56,8 +58,10 @@ def until_said(server: Server, text: str) -> str:
     assert server.process.stderr is not None
     said = b""
     # A byte at a time: what is read ahead would be missing later.
+    pipe = server.process.stderr.fileno()
     while text.encode() not in said or not said.endswith(b"\n"):
-        byte = os.read(server.process.stderr.fileno(), 1)
+        assert select.select([pipe], [], [], DEADLINE)[0], f"{text!r} is not said: {said.decode()}"
+        byte = os.read(pipe, 1)
         assert byte, said.decode()
         said += byte
     return said.decode()
@@ -83,6 +87,18 @@ def with_workers(directory: Path, more: str = "", **http: object) -> Iterator[Se
     with serving(str(config), "--addr", "127.0.0.1:0", cwd=directory) as server:
         until_said(server, f"{COUNT} workers are ready")
         yield server
+
+
+@contextmanager
+def half_read(server: Server) -> Iterator[http.client.HTTPResponse]:
+    """A download that is under way as long as nobody reads it; there has to be a pack `large`."""
+    connection = http.client.HTTPConnection(*server.address, timeout=DEADLINE)
+    try:
+        connection.request("GET", "/api/v1/packs/large/versions/1.0.0/archive")
+        with connection.getresponse() as response:
+            yield response
+    finally:
+        connection.close()
 
 
 def header(server: Server, name: str) -> str | None:
@@ -155,7 +171,11 @@ def test_a_new_generation_takes_over_and_no_request_fails(encrypted: bool, tmp_p
         pair = certificates.server("rolling")
         tls = f"  tls: {{certificate: {pair.certificate}, key: {pair.key}}}\n"
     context = certificates.trusting() if encrypted else None
-    with with_workers(tmp_path, tls) as server, Load(server.url, context=context).running() as load:
+    with (
+        with_workers(tmp_path, tls) as server,
+        Load(server.url, context=context).running() as load,
+        Load(server.url, "/readyz", clients=2, context=context).running() as probes,
+    ):
         for turn in range(3):
             before = workers(server)
             configured(tmp_path, f"{tls}  headers: {{X-Turn: ['{turn}']}}\n", workers=COUNT + turn % 2)
@@ -168,6 +188,7 @@ def test_a_new_generation_takes_over_and_no_request_fails(encrypted: bool, tmp_p
             assert connection.getresponse().headers["X-Turn"] == str(turn)
             connection.close()
     assert load.failures == []
+    assert probes.failures == []
 
 
 @pytest.mark.thorough
@@ -213,15 +234,10 @@ def test_a_download_under_way_comes_to_its_end(number: signal.Signals, tmp_path:
 @pytest.mark.thorough
 def test_a_second_signal_ends_them_at_once_with_another_code(tmp_path: Path) -> None:
     make_pack(tmp_path / "packs", "large", files={"charts/noise": os.urandom(8 << 20)})
-    with with_workers(tmp_path) as server:
-        connection = http.client.HTTPConnection(*server.address, timeout=DEADLINE)
-        connection.request("GET", "/api/v1/packs/large/versions/1.0.0/archive")
-        response = connection.getresponse()
+    with with_workers(tmp_path, draintimeout=f"{10 * DEADLINE}s") as server, half_read(server):
         server.process.send_signal(signal.SIGTERM)
         assert soon(lambda: len(workers(server)) < COUNT)
         code, _, errors = server.stop()
-        response.close()
-        connection.close()
     assert code == 1
     assert "stopped before all requests had ended" in errors
 
@@ -267,3 +283,75 @@ def test_another_one_looks_after_the_directories_when_the_first_is_gone(tmp_path
             assert soon(lambda: len(workers(server)) == COUNT)
             make_pack(tmp_path / "packs", f"later{number}")
             assert soon(lambda: server.get(f"/v1/later{number}/tags/list").status == 200)  # noqa: B023 — as above
+
+
+@pytest.mark.thorough
+def test_a_first_directory_that_a_reload_brings_is_served(tmp_path: Path) -> None:
+    """Nobody has looked at any before, and whoever could is one of the old workers."""
+    make_pack(tmp_path / "packs", "hello")
+    config = configured(tmp_path)
+    complete = config.read_text()
+    config.write_text(re.sub(r"packs: .*", "packs: {directories: []}", complete))
+    with serving(str(config), cwd=tmp_path) as server:
+        until_said(server, f"{COUNT} workers are ready")
+        config.write_text(complete)
+        server.process.send_signal(signal.SIGHUP)
+        until_said(server, "new workers are ready")
+        assert soon(lambda: server.get("/v1/hello/tags/list").status == 200)
+
+
+@pytest.mark.thorough
+def test_directories_of_a_reload_do_not_wait_for_the_last_request_of_before(tmp_path: Path) -> None:
+    make_pack(tmp_path / "packs", "large", files={"charts/noise": os.urandom(8 << 20)})
+    make_pack(tmp_path / "more", "later")
+    with with_workers(tmp_path, draintimeout=f"{10 * DEADLINE}s") as server, half_read(server):
+        config = tmp_path / "config.yml"
+        config.write_text(config.read_text().replace(f"[{tmp_path}/packs]", f"[{tmp_path}/packs, {tmp_path}/more]"))
+        server.process.send_signal(signal.SIGHUP)
+        assert soon(lambda: server.get("/v1/later/tags/list").status == 200)
+
+
+@pytest.mark.thorough
+def test_signals_are_heard_while_a_new_generation_does_not_get_ready(tmp_path: Path) -> None:
+    """It waits for a users file that is a pipe, to which nobody writes."""
+    path = users_file(tmp_path / "users", {"admin": "a password"})
+    with with_workers(tmp_path, f"auth: {{htpasswd: {{realm: r, path: {path}}}}}\n") as server:
+        before = workers(server)
+        path.unlink()
+        os.mkfifo(path)
+        server.process.send_signal(signal.SIGHUP)
+        until_said(server, "replacing")
+        assert soon(lambda: len(workers(server)) == 2 * COUNT)
+        # Meanwhile the old ones are looked after.
+        os.kill(min(before), signal.SIGKILL)
+        assert soon(lambda: min(before) not in workers(server) and len(workers(server)) == 2 * COUNT)
+        assert server.stop()[0] == 0
+
+
+@pytest.mark.thorough
+def test_new_workers_that_die_are_replaced_although_old_ones_are_still_ending(tmp_path: Path) -> None:
+    make_pack(tmp_path / "packs", "large", files={"charts/noise": os.urandom(8 << 20)})
+    with with_workers(tmp_path, draintimeout=f"{10 * DEADLINE}s") as server, contextlib.ExitStack() as stack:
+        old = workers(server)
+        # Enough for each of the old workers to have one.
+        for _ in range(8 * COUNT):
+            stack.enter_context(half_read(server))
+        server.process.send_signal(signal.SIGHUP)
+        until_said(server, "new workers are ready")
+        for pid in workers(server) - old:
+            os.kill(pid, signal.SIGKILL)
+        assert soon(lambda: server.get("/v1/_catalog").status == 200)
+        assert old & workers(server)
+
+
+@pytest.mark.thorough
+def test_a_refused_reload_leaves_the_log_as_it_is(tmp_path: Path) -> None:
+    path = users_file(tmp_path / "users", {"admin": "a password"})
+    users = f"auth: {{htpasswd: {{realm: r, path: {path}}}}}\n"
+    with with_workers(tmp_path, users) as server:
+        path.unlink()
+        configured(tmp_path, f"{users}log: {{level: error, formatter: json}}\n")
+        server.process.send_signal(signal.SIGHUP)
+        until_said(server, "the workers stay as they are")
+        _, _, errors = server.stop()
+    assert "INFO supervisor stopping 2 workers" in errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -65,15 +66,21 @@ def command(
         "storage.filesystem.rootdirectory": data,
     }
 
-    def load() -> config.Config:
-        loaded = config.load(config_file, os.environ, flags)
-        logs.set_up(loaded.config.log)
-        warn_all(loaded.warnings)
-        start.check_openness(loaded.config, from_file=config_file is not None)
-        return loaded.config
+    # Until there is something to read again, it means nothing; by itself it would end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def read() -> config.Loaded:
+        return config.load(config_file, os.environ, flags)
+
+    def checked(found: config.Loaded) -> config.Config:
+        warn_all(found.warnings)
+        start.check_openness(found.config, from_file=config_file is not None)
+        return found.config
 
     try:
-        loaded = load()
+        found = read()
+        logs.set_up(found.config.log)
+        loaded = checked(found)
     except config.ConfigError as error:
         warn_all(error.warnings)
         fail(str(error), 2)
@@ -81,7 +88,7 @@ def command(
         fail(str(error), error.status)
     try:
         if start.workers_of(loaded) > 1:
-            serve_with_workers(loaded, load, announce)
+            serve_with_workers(loaded, lambda: checked(read()), announce)
         else:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(server.serve(loaded, announce))
