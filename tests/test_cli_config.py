@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,134 @@ def test_nothing_is_made_or_changed(configured: Callable[[str], Path], tmp_path:
     path = configured(USERS + "log: {audit: {path: DIR/audit.log}}")
     check(path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["config.yml", "users"]
+
+
+# What of the machine a server needs
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("log: {audit: {path: DIR/no/a}}", "log.audit.path: DIR/no/a cannot be written: there is no directory DIR/no"),
+        ("log: {audit: {path: DIR}}", "log.audit.path: DIR cannot be written: it is a directory"),
+        ("log: {audit: {path: DIR/users/a}}", "log.audit.path: DIR/users/a cannot be written: there is no directory"),
+        ("http: {addr: '192.0.2.1:5000'}", "http.addr: cannot listen on 192.0.2.1:5000: "),
+        ("http: {addr: 'no.invalid:5000'}", "http.addr: cannot listen on no.invalid:5000: "),
+        (
+            "http: {debug: {addr: '192.0.2.1:0', prometheus: {enabled: true}}}",
+            "http.debug.addr: cannot listen on 192.0.2.1:0: ",
+        ),
+    ],
+    ids=["no directory", "directory", "file", "foreign address", "no host", "foreign debug address"],
+)
+def test_what_the_server_cannot_get_is_an_error(
+    configured: Callable[[str], Path], tmp_path: Path, text: str, error: str
+) -> None:
+    path = configured(USERS + text)
+    code, lines = check(path)
+    assert (code, lines[-1]) == (2, f"{path}: 1 error")
+    assert lines[0].replace(str(tmp_path), "DIR").startswith(f"error: {error}")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"config.yml", "users"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "log: {audit: {path: DIR/no/a, disabled: true}}",
+        "log: {audit: {path: DIR/link}}",
+        "log: {audit: {path: DIR/users}}",
+        "http: {debug: {addr: '192.0.2.1:0'}}",
+    ],
+    ids=["no audit", "link", "there already", "no metrics"],
+)
+def test_what_the_server_does_not_need_or_can_have_is_fine(
+    configured: Callable[[str], Path], tmp_path: Path, text: str
+) -> None:
+    path = configured(USERS + text)
+    (tmp_path / "link").symlink_to("audit.log")
+    assert check(path) == (0, [f"{path}: fine"])
+
+
+def test_a_port_in_use_is_fine_as_the_server_may_be_running(configured: Callable[[str], Path]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as running:
+        path = configured(USERS + f"http: {{addr: '127.0.0.1:{running.getsockname()[1]}'}}")
+        assert check(path) == (0, [f"{path}: fine"])
+
+
+@pytest.mark.parametrize(
+    ("addr", "debug", "is_taken"),
+    [
+        ("127.0.0.1:5000", "127.0.0.1:5000", True),
+        ("localhost:5000", "127.0.0.1:5000", True),
+        (":5000", "127.0.0.1:5000", True),
+        ("127.0.0.1:5000", "0.0.0.0:5000", True),
+        ("127.0.0.1:5000", "127.0.0.2:5000", False),
+        ("127.0.0.1:5000", "127.0.0.1:5001", False),
+        ("127.0.0.1:5000", "127.0.0.1:0", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_both_addresses_cannot_be_the_same(
+    configured: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, addr: str, debug: str, is_taken: bool
+) -> None:
+    # A name may have an address of IPv6 first.
+    monkeypatch.setattr(socket, "getaddrinfo", ipv4_only)
+    path = configured(USERS + f"http: {{addr: '{addr}', debug: {{addr: '{debug}', prometheus: {{enabled: true}}}}}}")
+    error = f"error: http.debug.addr: {debug} is taken by http.addr ({addr}): choose another port"
+    assert check(path) == ((2, [error, f"{path}: 1 error"]) if is_taken else (0, [f"{path}: fine"]))
+
+
+def ipv4_only(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+    """An answer as `socket.getaddrinfo` gives it."""
+    ip = "127.0.0.1" if host == "localhost" else host
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port))]
+
+
+@pytest.mark.parametrize(
+    ("root", "error"),
+    [
+        ("users", "DIR/users cannot be used: DIR/users is not a directory: move it away"),
+        ("users/a/b", "DIR/users/a/b cannot be used: DIR/users is not a directory: move it away"),
+    ],
+)
+def test_a_data_directory_that_is_a_file_is_an_error(
+    configured: Callable[[str], Path], tmp_path: Path, root: str, error: str
+) -> None:
+    configured(USERS)
+    env = {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(tmp_path / root), "REGISTRY_PACKS_DIRECTORIES": "[]"}
+    code, lines = check(**env)
+    said = [line.replace(str(tmp_path), "DIR") for line in lines]
+    assert code == 2
+    assert f"error: storage.filesystem.rootdirectory: {error}, or name another directory" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("data", "let uid 12345 read and write it"),
+        ("no", "it is not there, and uid 12345 cannot make it in DIR: make it"),
+    ],
+)
+def test_a_data_directory_that_cannot_be_written_or_made_is_an_error(
+    configured: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, why: str
+) -> None:
+    file = configured(USERS + "log: {audit: {path: DIR/users}}")
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    _, lines = check(file, REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=str(tmp_path / path))
+    assert [line.replace(str(tmp_path), "DIR") for line in lines[:2]] == [
+        "error: log.audit.path: DIR/users cannot be written: let uid 12345 write it, or name another file",
+        f"error: storage.filesystem.rootdirectory: DIR/{path} cannot be used: {why}, or name another directory",
+    ]
+
+
+def test_an_audit_file_that_cannot_be_made_is_an_error(
+    configured: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = configured(USERS + "log: {audit: {path: DIR/a}}")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)
+    assert f"{tmp_path}/a cannot be written: let uid {os.geteuid()} write {tmp_path}," in check(file)[1][0]
 
 
 # Certificates
@@ -410,6 +539,58 @@ def test_secrets_are_not_printed(configured: Callable[[str], Path], kind: str) -
 
 def test_without_secrets_nothing_is_said_of_them(configured: Callable[[str], Path]) -> None:
     assert run("print", configured(USERS)).stderr == ""
+
+
+@pytest.fixture
+def secret_files(tmp_path: Path) -> dict[str, str]:
+    """Variables that name files with values of every shape, all with `hunter2` in them but for numbers."""
+    values = {
+        "PACKS_DIRECTORIES_0": "hunter2",
+        "HTTP_HEADERS_X_A": "hunter2",
+        "HTTP_HEADERS_REFERRER_POLICY": "[hunter2, hunter2b]",
+        "LOG_FIELDS_B": "hunter2",
+        "AUTH_ADMINS": "[hunter2, chief]",
+        "AUTH_HTPASSWD_REALM": "hunter2",
+        "LIMITS_RATIO": "4711",
+        "STORAGE_DELETE_ENABLED": "false",
+    }
+    for name, value in values.items():
+        (tmp_path / name).write_text(value + "\n")
+    return {f"REGISTRY_{name}_FILE": str(tmp_path / name) for name in values}
+
+
+@pytest.mark.parametrize("args", [[], ["--plain"], ["-o", "json"]], ids=["yaml", "plain", "json"])
+def test_values_from_files_of_variables_are_not_printed(
+    configured: Callable[[str], Path], secret_files: dict[str, str], args: list[str]
+) -> None:
+    path = configured(USERS + "log: {fields: {a: open}}\npacks: {directories: [first, second]}")
+    done = run("print", path, *args, **secret_files)
+    assert "hunter2" not in done.output
+    assert "4711" not in done.output
+    found = yaml.safe_load(done.stdout)
+    assert found["packs"]["directories"] == ["***", "./second"]
+    assert found["http"]["headers"]["X-A"] == ["***"]
+    assert found["http"]["headers"]["REFERRER-POLICY"] == ["***", "***"]
+    assert found["http"]["headers"]["X-Frame-Options"] == ["DENY"]
+    assert found["log"]["fields"] == {"a": "open", "b": "***"}
+    assert (found["auth"]["admins"], found["auth"]["htpasswd"]["realm"]) == (["***", "***"], "***")
+    assert (found["limits"]["ratio"], found["storage"]["delete"]["enabled"]) == ("***", "***")
+    assert found["limits"]["members"] == 20_000
+    assert "secrets are shown as ***" in done.stderr
+
+
+def test_values_from_files_of_variables_are_not_in_what_check_finds(
+    configured: Callable[[str], Path], secret_files: dict[str, str], tmp_path: Path
+) -> None:
+    path = configured(USERS + "packs: {directories: [DIR, DIR/no]}")
+    (tmp_path / "audit").write_text("/hunter2/audit")
+    _, lines = check(path, REGISTRY_LOG_AUDIT_PATH_FILE=str(tmp_path / "audit"), **secret_files)
+    assert lines == [
+        "warning: packs.directories: *** is not a directory: make it, or leave it out",
+        f"warning: packs.directories: {tmp_path}/no is not a directory: make it, or leave it out",
+        "error: log.audit.path: *** cannot be written: there is no directory /***: make it, or name another file",
+        f"{path}: 1 error",
+    ]
 
 
 @pytest.mark.parametrize(

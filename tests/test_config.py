@@ -500,6 +500,34 @@ def test_a_bad_path_is_one_problem_not_two(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("tls", "problem"),
+    [
+        ("clientcas: [ca]", "http.tls.clientcas: has no effect without http.tls.certificate (give both, or neither)"),
+        (
+            "certificate: c, key: k, clientauth: verify-client-cert-if-given",
+            "http.tls.clientauth: has no effect without http.tls.clientcas (give both, or neither)",
+        ),
+    ],
+)
+def test_client_certificates_are_not_demanded_in_vain(tmp_path: Path, tls: str, problem: str) -> None:
+    (found,) = problems(tmp_path, f"http: {{tls: {{{tls}}}}}")
+    assert found.partition(": ")[2] == problem
+
+
+def test_a_bad_certificate_is_not_one_that_is_not_there(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, r'http: {tls: {certificate: "a\n", key: k, clientcas: [ca]}}')
+    assert "http.tls.certificate" in found
+
+
+@pytest.mark.parametrize(("text", "warned"), [("tls1.3", 1), ("tls1.2", 0)])
+def test_a_version_of_tls_without_a_certificate_is_a_warning(tmp_path: Path, text: str, warned: int) -> None:
+    """The vendor's file has the default, and no certificate."""
+    warnings = read(tmp_path, f"http: {{tls: {{minimumtls: {text}}}}}").warnings
+    assert len(warnings) == warned
+    assert all(line.endswith("http.tls.minimumtls: has no effect without http.tls.certificate") for line in warnings)
+
+
 def test_certificate_and_key_may_come_from_different_sources(tmp_path: Path) -> None:
     environ = {"REGISTRY_HTTP_TLS_KEY": "k", "REGISTRY_HTTP_TLS_CLIENTCAS_0": "ca"}
     tls = read(tmp_path, "http: {tls: {certificate: c, minimumtls: tls1.3}}", environ).config.http.tls

@@ -275,8 +275,22 @@ def test_a_bad_default_of_workers_is_named() -> None:
     (problem,) = caught.value.problems
     assert problem == (
         'environment variable PACKREGISTRY_WORKERS: http.workers: "many" is not a count of workers '
-        "(write a whole number, or auto)"
+        "(write a whole number from 1 to 64, or auto)"
     )
+
+
+@pytest.mark.parametrize("text", ["0", "65", "100000", "1.5", "-1"])
+def test_a_count_of_workers_out_of_bounds_is_refused(text: str) -> None:
+    for environ, flags in (({"PACKREGISTRY_WORKERS": text}, {}), ({}, {"http.workers": text})):
+        with pytest.raises(
+            ConfigError, match=r"is not a count of workers \(write a whole number from 1 to 64, or auto"
+        ):
+            load(None, environ, flags)
+
+
+@pytest.mark.parametrize("count", [1, 64])
+def test_the_bounds_of_workers_are_counts_themselves(count: int) -> None:
+    assert load(None, {}, {"http.workers": str(count)}).config.http.workers == count
 
 
 def test_the_table_has_every_option_but_those_with_one_value() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from packregistry import config
 from packregistry.cli import output
 from packregistry.cli.lazy import HELP, LazyGroup
 from packregistry.config.jsonschema import json_schema
-from packregistry.config.written import as_yaml, tree
+from packregistry.config.written import Hide, as_yaml, tree
 from packregistry.masking import MASK, masked
 
 COMMANDS = {
@@ -51,7 +52,7 @@ def print_(config_file: Path | None, plain: bool, kind: str) -> None:
     """Print the configuration of a server started with CONFIG, the same variables and no options, with all defaults.
 
     It can be used as a configuration file. A comment behind each value says where it is from: a file with line and
-    column, a variable, or the defaults. Secrets are shown as ***.
+    column, a variable, or the defaults. Secrets are shown as ***, and so is all that a REGISTRY_…_FILE variable gives.
 
     \b
     packregistry config print /etc/spectro/config.yml
@@ -66,12 +67,13 @@ def print_(config_file: Path | None, plain: bool, kind: str) -> None:
         output.warn_all(error.warnings)
         output.fail(str(error), 2)
     output.warn_all(loaded.warnings)
+    hide = hiding(loaded.hidden)
     if kind == "json":
         # In ASCII, as a path may have bytes in it that are no text.
-        output.say(json.dumps(tree(loaded.config, hidden), indent=2))
+        output.say(json.dumps(tree(loaded.config, hide), indent=2))
     else:
-        click.echo(as_yaml(loaded.config, None if plain else loaded.origins, hidden), nl=False)
-    if tree(loaded.config) != tree(loaded.config, hidden):
+        click.echo(as_yaml(loaded.config, None if plain else loaded.origins, hide), nl=False)
+    if tree(loaded.config) != tree(loaded.config, hide):
         output.note(f"packregistry: secrets are shown as {MASK}: write them there before this is used as a file")
 
 
@@ -86,6 +88,11 @@ def schema() -> None:
     the YAML language server check it while it is written.
     """
     output.document(json_schema())
+
+
+def hiding(keys: AbstractSet[str]) -> Hide:
+    """`hidden`, with all that is at one of `keys` a secret as well; they are what `Loaded.hidden` has."""
+    return lambda path, text: MASK if text and path in keys else hidden(path, text)
 
 
 def hidden(path: str, text: str) -> str:

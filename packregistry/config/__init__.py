@@ -74,12 +74,14 @@ class Loaded:
     """A configuration that can be used, and what an operator should be told about it, one line each.
 
     `origins` has the place of each value that is not a default, by the dotted key of its option; of a list also that of
-    each item, by index from 0 behind the key, of a map that of each entry, by name.
+    each item, by index from 0 behind the key, of a map that of each entry, by name. `hidden` are those of its keys
+    whose value was in a file that a variable names, and is to be shown to nobody.
     """
 
     config: Config
     warnings: tuple[str, ...]
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    hidden: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
 
 def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
@@ -116,4 +118,4 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     config = collector.finish(has_file=path is not None)
     if report.errors:
         raise ConfigError(report.errors, report.warnings)
-    return Loaded(config, tuple(report.warnings), collector.origins)
+    return Loaded(config, tuple(report.warnings), collector.origins, collector.hidden)

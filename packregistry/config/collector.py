@@ -26,6 +26,7 @@ _NEEDED = (
     ("auth.certificates.subject", "auth.htpasswd.path"),
     ("auth.certificates.subject", "http.tls.clientcas"),
     ("auth.certificates.users", "auth.certificates.subject"),
+    ("http.tls.clientcas", "http.tls.certificate"),
     ("http.tls.clientauth", "http.tls.clientcas"),
     ("http.debug.prometheus.enabled", "http.debug.addr"),
 )
@@ -55,6 +56,7 @@ class Collector:
         self.report = report
         self.rank = 0
         self.hides = False
+        self.secret_places: set[str] = set()
         self._given: dict[str, Given] = {}
         self._items: dict[str, dict[int, Given]] = {}
         self._refused: list[tuple[Unsupported, Given]] = []
@@ -68,6 +70,11 @@ class Collector:
             found[path] = given.where
             found |= {join(path, name): where for name, where in given.parts.items()}
         return found
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The keys of `origins` whose value is from one of the `secret_places`."""
+        return frozenset(path for path, where in self.origins.items() if where in self.secret_places)
 
     def take(self, path: str, found: Found) -> None:
         """Take what was found at a key of the schema. Null and an empty text are as good as nothing."""
@@ -267,8 +274,12 @@ class Collector:
                 self.report.error(given.where, f"http.tls.{one}", f"is given without http.tls.{other}", "give both")
         for path, needed in _NEEDED:
             given = self._set(path)
-            if given and not self._set(needed):
+            is_bad = needed in self._seen and needed not in self._given
+            if given and not is_bad and not self._set(needed):
                 self.report.error(given.where, path, f"has no effect without {needed}", "give both, or neither")
+        minimum = self._set("http.tls.minimumtls")
+        if minimum and "http.tls.certificate" not in self._seen:
+            self.report.warn(minimum.where, "http.tls.minimumtls", "has no effect without http.tls.certificate")
         for path in ("auth.admins", "auth.anonymous"):
             given = self._set(path)
             if given and self._set("auth.policy"):

@@ -138,6 +138,7 @@ def _take_file(name: str, environ: Mapping[str, str], target: _Target, collector
     except BadValueError as error:
         collector.report.error(where, "", error.message, error.remedy)
         return
+    collector.secret_places.add(where)
     collector.hides = True
     _take(name, text, target, collector, where if path else "")
     collector.hides = False

@@ -266,7 +266,7 @@ class Http:
         int,
         Spec(
             WORKERS,
-            "how many processes answer requests; `auto`: one for each CPU there is. Where nothing says it, "
+            "how many processes answer requests, 1 to 64; `auto`: one for each CPU there is. Where nothing says it, "
             "`PACKREGISTRY_WORKERS` does, which is `auto` in the image",
             flag="--workers",
         ),

@@ -39,6 +39,7 @@ _SIZES = {"": 1, "b": 1}
 _SIZES |= {unit: 1024**power for power, letter in enumerate("kmgt", 1) for unit in (letter, letter + "ib")}
 _SIZES |= {letter + "b": 1000**power for power, letter in enumerate("kmgt", 1)}
 _DURATION_MAX = 365 * 24 * 3600.0
+_WORKERS_MAX = 64
 
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
 _SECONDS = re.compile(_NUMBER, re.ASCII)
@@ -195,10 +196,12 @@ def _count(text: str) -> int:
 
 
 def _workers(text: str) -> int:
-    try:
-        return 0 if text.lower() == "auto" else _count(text)
-    except BadValueError:
-        raise BadValueError(f"{quoted(text)} is not a count of workers", "write a whole number, or auto") from None
+    if text.lower() == "auto":
+        return 0
+    if not _COUNT.fullmatch(text) or not 1 <= int(text) <= _WORKERS_MAX:
+        remedy = f"write a whole number from 1 to {_WORKERS_MAX}, or auto"
+        raise BadValueError(f"{quoted(text)} is not a count of workers", remedy)
+    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -359,7 +362,8 @@ _JSON_URL_PATH = _patterned(_URL_PATH.pattern)
 _JSON_PREFIX = _patterned(rf"/*|(?:{_URL_PATH.pattern})/*")
 _JSON_ORIGIN = _patterned(r"[hH][tT][tT][pP][sS]?://[^/?#@]+/*")
 _JSON_NETWORK = _patterned("[0-9A-Fa-f:.]+(?:%[^/]+)?(?:/[0-9.]+)?")
-_JSON_WORKERS = {"anyOf": [_JSON_COUNT, _patterned(_in_any_case("auto"))]}
+_JSON_WORKERS_COUNT = _JSON_COUNT | {"pattern": "^0*(?:[1-9]|[1-5][0-9]|6[0-4])$", "maximum": _WORKERS_MAX}
+_JSON_WORKERS = {"anyOf": [_JSON_WORKERS_COUNT, _patterned(_in_any_case("auto"))]}
 
 STRING = Kind("a text", _string)
 STRINGS = Kind("a map of texts", _string, shape="map", check_name=_string)

@@ -14,7 +14,7 @@ Tree: TypeAlias = "dict[str, Any]"
 """Sections by key, in them options by key: booleans, numbers, texts, lists and maps of texts, None."""
 
 Hide: TypeAlias = "Callable[[str, str], str]"
-"""Makes of a dotted key and a text what may be shown of it."""
+"""Makes of a dotted key, behind that of a list an index, and a text what may be shown of it."""
 
 # Texts that YAML takes for themselves without quotes, wherever they stand.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*(?: [A-Za-z0-9_./(][A-Za-z0-9_./+()-]*)*", re.ASCII)
@@ -74,8 +74,12 @@ def _hidden(option: Option, value: Any, hide: Hide) -> Any:
     plain, path = option.spec.kind.plain(value), option.path
     if isinstance(plain, str):
         return hide(path, plain)
+    if isinstance(plain, int):
+        # A number or a boolean keeps its type, unless it is hidden.
+        text = option.spec.kind.show(value)
+        return plain if (seen := hide(path, text)) == text else seen
     if isinstance(plain, list):
-        return [hide(path, text) for text in plain]
+        return [hide(f"{path}.{index}", text) for index, text in enumerate(plain)]
     if isinstance(plain, dict):
         return {
             name: [hide(f"{path}.{name}", text) for text in part]
