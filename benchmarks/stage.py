@@ -134,7 +134,8 @@ class Stage:
 
     def ours(self, name: str, settings: Mapping[str, Any]) -> Server:
         """Ours with the packs, shared under this name."""
-        more = servers.merged({"packs": {"directories": self.roots}}, settings)
+        # The packs were written a moment ago.
+        more = servers.merged({"packs": {"directories": self.roots, "settle": "0s"}}, settings)
         return self.shared(f"ours-{name}", lambda path: servers.ours(path, [self.server_core], more))
 
     def distribution(self, name: str, passwords: Path | None = None) -> Server:

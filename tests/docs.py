@@ -338,7 +338,10 @@ class Session:
 
     def _environment(self) -> dict[str, str]:
         path = f"{self._bin}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return environment(PATH=path, HOME=str(self.home), PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8")
+        # The files that commands work on were made a moment ago, and who reads a guide did so a while before.
+        return environment(
+            PATH=path, HOME=str(self.home), PYTHONPATH=str(ROOT), LC_ALL="C.UTF-8", REGISTRY_PACKS_SETTLE="0s"
+        )
 
 
 def _reserved() -> socket.socket:
