@@ -8,8 +8,10 @@ import errno
 import functools
 import json
 import logging
+import re
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,7 @@ NEVER = 3600.0
 SOON = 0.01
 LARGE = 16 * 1024 * 1024
 ECHO = 2048
+LOOKS = 20
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 Test = Callable[[Coroutine[Any, Any, None]], None]
@@ -685,6 +688,7 @@ BAD: Sequence[Bad] = [
         "Got more than 8190 bytes when reading",
     ),
     Bad("long header", b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 9000 + b"\r\n\r\n", "Got more than 8190 bytes"),
+    Bad("long header with a quote", b"GET / HTTP/1.1\r\nHost: x\r\nA: '" + b"b" * 9000 + b"\r\n\r\n", "Got more than"),
     Bad("target", b"GET http://[\x80 HTTP/1.1\r\nHost: x\r\n\r\n", ""),
 ]
 
@@ -705,6 +709,8 @@ def test_what_is_no_http_is_answered_in_our_words(
             assert len(reason) <= 120
             assert "\n" not in reason
             assert not reason.endswith(":")
+            # What was sent is not repeated, and not as Python writes it.
+            assert not re.search(r"""b['"]|bytearray|bbb""", reason)
             assert answer.body.isascii()
             assert all(byte >= 0x20 for byte in answer.body)
             assert answer.headers.getall("Server") == ["packregistry"]
@@ -770,6 +776,26 @@ def test_an_upload_under_way_is_received_to_its_end_when_the_server_stops(run: T
     run(main())
 
 
+def looks_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What each look from now on has found."""
+    found: list[bool] = []
+    look = server.end
+
+    def noted(*args: Any, **options: Any) -> bool:
+        found.append(look(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(server, "end", noted)
+    return found
+
+
+def reset(connection: Connection) -> None:
+    """Leave at once, so that the other side can tell it from one that still listens."""
+    sock = connection.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.writer.transport.abort()
+
+
 def test_what_goes_on_after_its_client_has_left_may_end_too(run: Test, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_CANCEL_SECONDS", 0.001)
 
@@ -778,13 +804,14 @@ def test_what_goes_on_after_its_client_has_left_may_end_too(run: Test, monkeypat
             async with place.connect() as down:
                 await down.send(request("/download"))
                 await place.work.begun.wait()
-                down.writer.transport.abort()
+                reset(down)
             server = place.runner.server
             assert isinstance(server, Server)
             await until(lambda: not any(each.transport for each in server.connections))
+            looks = looks_of(server, monkeypatch)
             end = asyncio.create_task(place.runner.cleanup())
-            done, _ = await asyncio.wait({end}, timeout=0.05)
-            assert not done
+            await until(lambda: len(looks) > LOOKS)
+            assert not end.done()
             place.work.go.set()
             await end
 
@@ -800,6 +827,119 @@ def test_who_takes_too_long_is_broken_off_at_the_end(run: Test) -> None:
             with contextlib.suppress(ConnectionError):
                 assert await up.ended() == b""
             assert place.work.received == []
+
+    run(main())
+
+
+def test_what_is_broken_off_at_the_end_is_said(run: Test, files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        for tls in (None, files.tls):
+            async with contextlib.AsyncExitStack() as stack:
+                place = await stack.enter_async_context(listening(tls, drain=SOON))
+                up, down, idle = [await stack.enter_async_context(place.connect()) for _ in range(3)]
+                await idle.send(request("/"))
+                await idle.answer()
+                await up.send(PUT)
+                await place.work.begun.wait()
+                place.work.begun.clear()
+                await down.send(request("/download"))
+                await place.work.begun.wait()
+                await place.runner.cleanup()
+
+    run(main())
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    said = "requests under way when the time to end was over, which are broken off: 2; raise http.draintimeout"
+    assert set(caplog.messages) == {f"{said}, which is 0.01 s"}
+
+
+def test_nothing_is_said_of_connections_that_nothing_is_asked_on(run: Test, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with listening(drain=SOON) as place, place.connect() as used, place.connect():
+            await used.send(request("/"))
+            await used.answer()
+            await place.runner.cleanup()
+
+    run(main())
+    assert caplog.messages == []
+
+
+# Clients that send no more, and wait for answers
+
+
+async def half_closed(connection: Connection, data: bytes) -> None:
+    await connection.send(data)
+    connection.writer.write_eof()
+
+
+def test_who_sends_no_more_gets_all_answers_and_then_the_end(run: Test) -> None:
+    async def main() -> None:
+        async with listening() as place:
+            for count in (1, 3):
+                async with place.connect() as connection:
+                    await half_closed(connection, request("/") * count)
+                    for _ in range(count):
+                        assert (await connection.answer()).body == b"hello"
+                    assert await connection.ended() == b""
+            async with place.connect() as connection:
+                await half_closed(connection, PUT + b"56789")
+                assert (await connection.answer()).body == b"10"
+                assert await connection.ended() == b""
+            await until(lambda: not server_of(place)._held)
+
+    run(main())
+
+
+def test_who_sends_no_more_while_the_answer_is_made_gets_it_to_its_end(run: Test) -> None:
+    async def main() -> None:
+        async with listening() as place:
+            async with place.connect() as down:
+                await half_closed(down, request("/download"))
+                await place.work.begun.wait()
+                await until(lambda: any(each._is_half_closed for each in server_of(place)._held))
+                place.work.go.set()
+                assert (await down.answer()).body == b"0123456789"
+                assert await down.ended() == b""
+            async with place.connect() as down:
+                await half_closed(down, request("/large"))
+                assert (await down.head())[0] == 200
+                assert len(await down.reader.readexactly(LARGE)) == LARGE
+                assert await down.ended() == b""
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (b"", 0),
+        (b"GET / HT", 0),
+        (request("/"), 1),
+        (PUT, 0),
+        (request("/") + b"GET / HT", 1),
+    ],
+    ids=["nothing", "headers that are incomplete", "answered", "body that is incomplete", "answered, and a beginning"],
+)
+def test_a_connection_that_nothing_more_comes_on_ends(run: Test, sent: bytes, answers: int) -> None:
+    async def main() -> None:
+        async with listening() as place, place.connect() as connection:
+            await connection.send(sent)
+            for _ in range(answers):
+                assert (await connection.answer()).body == b"hello"
+            await half_closed(connection, b"")
+            assert await connection.ended() == b""
+            await until(lambda: not server_of(place)._held)
+
+    run(main())
+
+
+def test_over_tls_the_end_of_what_is_sent_is_the_end(run: Test, files: Files) -> None:
+    async def main() -> None:
+        async with listening(files.tls) as place, place.connect() as down:
+            await down.send(request("/download"))
+            await place.work.begun.wait()
+            (served,) = server_of(place)._held
+            assert not served.eof_received()
+            place.work.go.set()
 
     run(main())
 

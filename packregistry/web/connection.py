@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import select
 import socket
 import ssl
+import struct
 from collections.abc import Coroutine
 from typing import Any, Final, cast
 
@@ -32,20 +35,26 @@ REST_MAX: Final = 64 * 1024
 _STALL_LOOKS = 3
 _FAREWELL_SECONDS = 0.25
 _WHY_MAX = 120
+# After it comes what the client has sent, as Python writes bytes.
+_QUOTED = re.compile(r"[:\s]+\"?(?:bytearray\()?b['\"]|\n")
+# `tcpi_last_data_sent` and `tcpi_last_data_recv` of Linux's `struct tcp_info`, in milliseconds.
+_QUIET = struct.Struct("44xI4xI")
 
 
 class Connection(web.RequestHandler):
     """One connection. What aiohttp itself refuses is answered as all else is.
 
     `context` is what it was accepted with, where that is TLS. Until `connection_made`, `handshake` is the task that
-    gets it there, and `accepted` the socket until that has begun.
+    gets it there, `shaking` the socket, and `accepted` the same until that has begun.
     """
 
     __slots__ = (
         "_body",
         "_headers",
         "_http",
+        "_is_half_closed",
         "_looks",
+        "_made_at",
         "_progress",
         "_progress_at",
         "_progress_looks",
@@ -55,6 +64,7 @@ class Connection(web.RequestHandler):
         "accepted",
         "context",
         "handshake",
+        "shaking",
     )
 
     def __init__(self, manager: web.Server, headers: CommonHeaders, http: Http, **options: Any) -> None:
@@ -62,8 +72,13 @@ class Connection(web.RequestHandler):
         self.accepted: socket.socket | None = None
         self.context: ssl.SSLContext | None = None
         self.handshake: asyncio.Task[None] | None = None
+        self.shaking: socket.socket | None = None
         self._headers = headers
         self._http = http
+        # When it was accepted, and then when the handshake was over.
+        self._made_at = self._loop.time()
+        # The client will ask nothing more, and waits for answers.
+        self._is_half_closed = False
         # Of the request whose headers were last complete.
         self._body: StreamReader = EMPTY_PAYLOAD
         # When the first byte of headers came that are not complete; 0: there are none.
@@ -87,6 +102,11 @@ class Connection(web.RequestHandler):
         return (self.transport is not None and not self._wire.is_closing()) or unsent(self._wire)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way, or waits for its turn."""
+        return self._request_in_progress or bool(self._messages)
+
+    @property
     def is_made(self) -> bool:
         """Whether it is through its handshake, and not lost since."""
         return self._wire is not None
@@ -97,6 +117,19 @@ class Connection(web.RequestHandler):
         if self._is_waiting and self._request_count and not self._started_at:
             return self._waiting_since
         return None
+
+    def is_silent(self, now: float, seconds: float) -> bool:
+        """Whether it never asked anything, and nothing has come for so many `seconds`; `now` is the loop's time."""
+        if now - self._made_at < seconds:
+            return False
+        if self.shaking is not None:
+            return _quiet(self.shaking) >= seconds
+        return self._is_waiting and not (self._request_count or self._started_at or self.has_unread)
+
+    @property
+    def made_at(self) -> float:
+        """When it was accepted, or its handshake was over, in seconds of the loop."""
+        return self._made_at
 
     @property
     def has_unread(self) -> bool:
@@ -115,6 +148,8 @@ class Connection(web.RequestHandler):
         """Begin to wait for requests."""
         # uvloop's are no subclass.
         self._wire = cast("asyncio.Transport", transport)
+        self.shaking = None
+        self._made_at = self._loop.time()
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -135,6 +170,19 @@ class Connection(web.RequestHandler):
         elif not (self._started_at or was_body or self._upgraded) and data.strip(b"\r\n"):
             self._started_at = self._loop.time()
 
+    # aiohttp always hangs up.
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the client, who sends nothing more, is still to get answers: to all that it has asked completely.
+
+        `nc -N` and some health checks wait for them like that. TLS knows no such thing in Python.
+        """
+        is_asked = self._request_count > 0 and not self._is_waiting
+        if self.context is not None or not is_asked or self._upgraded or not self._body.is_eof():
+            return False
+        self._is_half_closed = True
+        self._close = not self._messages
+        return True
+
     def look(self, looks: int) -> None:
         """Hang up if this is more than the number of `looks` in a row at which no request was there or on its way.
 
@@ -154,6 +202,10 @@ class Connection(web.RequestHandler):
 
     def make_room(self) -> None:
         """Hang up, and do not wait long for what TLS has the client answer to that."""
+        if self.handshake is not None:
+            self.shaking = None
+            self.handshake.cancel()
+            return
         self.force_close()
         self._loop.call_later(_FAREWELL_SECONDS, self._leave)
 
@@ -243,7 +295,13 @@ class Connection(web.RequestHandler):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Send the rest of an answer, which is the last one where too much of the request's body is left."""
+        """Send the rest of an answer, which is the last one where too much of the request's body is left.
+
+        It is as well where the client has said that nothing more will come.
+        """
+        if self._is_half_closed and not self._messages:
+            self._close = True
+            resp.force_close()
         content = request.content
         if content is not EMPTY_PAYLOAD and not content.is_eof() and _has_rest(request, content):
             resp.force_close()
@@ -277,7 +335,7 @@ class Connection(web.RequestHandler):
             return RegistryError("the registry made a mistake", remedy="its log says more")
         return RequestInvalidError(
             "the request is not HTTP that can be read",
-            detail={"reason": message.partition("\n")[0].rstrip(":")[:_WHY_MAX]},
+            detail={"reason": _QUOTED.split(message, 1)[0].rstrip(":")[:_WHY_MAX]},
             remedy=f"send HTTP/1.1 with at most {self.max_headers} headers, and no line longer than "
             f"{self.max_line_size} bytes",
         )
@@ -290,3 +348,16 @@ def _has_rest(request: web.BaseRequest, content: StreamReader) -> bool:
         # The client may never send it, and what comes instead would be taken for it.
         return True
     return max(received, (request.content_length or 0) - received) > REST_MAX
+
+
+def _quiet(sock: socket.socket) -> float:
+    """For how many seconds nothing has come nor was sent; 0 where something waits to be looked at, or nobody knows."""
+    try:
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        if poll.poll(0):
+            return 0.0
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUIET.size)
+    except (OSError, ValueError):
+        return 0.0
+    return min(_QUIET.unpack(info)) / 1000 if len(info) == _QUIET.size else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -13,6 +14,8 @@ from aiohttp import web
 from packregistry.config import Http
 from packregistry.web.connection import Connection
 from packregistry.web.headers import CommonHeaders
+
+_log = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 1.0
 """How long a connection that has to end may wait for the request that it ends with."""
@@ -24,6 +27,9 @@ _LOOK_SECONDS = 0.02
 _SWEEP_SECONDS = 1.0
 _CANCEL_SECONDS = 0.1
 _ROOM_SHARE = 64
+# How long one that says nothing is left alone while others wait, which is looked for so often in that time.
+_SILENT_SECONDS = 1.0
+_SILENT_LOOKS = 4
 
 
 class Server(web.Server):
@@ -41,7 +47,7 @@ class Server(web.Server):
         self._held: set[Connection] = set()
         self._period = min(_SWEEP_SECONDS, http.headertimeout / 4, http.stalltimeout / 4)
         self._sweeping: asyncio.TimerHandle | None = None
-        self._is_crowded = False
+        self._crowding: asyncio.TimerHandle | None = None
         self._is_ending = False
 
     def __call__(self) -> Connection:
@@ -56,11 +62,15 @@ class Server(web.Server):
     @property
     def is_crowded(self) -> bool:
         """Whether others wait for one of the connections to end."""
-        return self._is_crowded
+        return self._crowding is not None
 
     @is_crowded.setter
     def is_crowded(self, value: bool) -> None:
-        self._is_crowded = value
+        if self._crowding is not None:
+            self._crowding.cancel()
+            self._crowding = None
+        if value:
+            self._crowding = self._loop.call_later(_SILENT_SECONDS / _SILENT_LOOKS, self._look_for_room)
         self._headers.is_last = value or self._is_ending
 
     def hold(self, connection: Connection) -> None:
@@ -87,10 +97,17 @@ class Server(web.Server):
         self.release(handler)
 
     def make_room(self) -> bool:
-        """Hang up on some of the connections that nothing is asked on, longest first; whether there was one."""
+        """Hang up on some of the connections that nothing is asked on, longest first; whether there was one.
+
+        Those that never asked anything come after those that did, and have a moment to begin.
+        """
         resting = ((since, id(each), each) for each in self._held if (since := each.resting_since) is not None)
         count = max(1, self.http.maxconnections // _ROOM_SHARE)
         chosen = [each for _, _, each in heapq.nsmallest(count, resting) if not each.has_unread]
+        if len(chosen) < count:
+            now = self._loop.time()
+            silent = (each for each in self._held if each.is_silent(now, _SILENT_SECONDS))
+            chosen += heapq.nsmallest(count - len(chosen), silent, key=lambda each: each.made_at)
         for each in chosen:
             each.make_room()
         return bool(chosen)
@@ -117,6 +134,14 @@ class Server(web.Server):
         step = min(_LOOK_SECONDS, self.grace / GRACE_LOOKS) or _LOOK_SECONDS
         while self.end(looks=math.ceil(self.grace / step)) and loop.time() < deadline:  # noqa: ASYNC110 — aiohttp has no event
             await asyncio.sleep(step)
+        left = sum(each.is_busy for each in self._all())
+        if left:
+            _log.warning(
+                "requests under way when the time to end was over, which are broken off: %d; "
+                "raise http.draintimeout, which is %g s",
+                left,
+                timeout or 0,
+            )
         handshakes = [each.handshake for each in self._held if each.handshake is not None]
         for task in handshakes:
             task.cancel()
@@ -124,6 +149,7 @@ class Server(web.Server):
         await super().shutdown(_CANCEL_SECONDS)
         if self._sweeping is not None:
             self._sweeping.cancel()
+        self.is_crowded = False
 
     def _all(self) -> Iterator[Connection]:
         """Those that are held, and those that are lost while what they asked for is still under way."""
@@ -134,9 +160,13 @@ class Server(web.Server):
         now = self._loop.time()
         for connection in tuple(self._held):
             connection.check(now)
-        if self._is_crowded:
-            self.make_room()
         self._sweeping = self._loop.call_later(self._period, self._sweep) if self._held else None
+
+    def _look_for_room(self) -> None:
+        self.make_room()
+        # For as long as it does not help.
+        if self._crowding is not None:
+            self.is_crowded = True
 
 
 def _ignore() -> None:

@@ -159,7 +159,7 @@ class Listener(web.BaseSite):
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         connection = self._made()
-        connection.accepted = accepted
+        connection.accepted = connection.shaking = accepted
         connection.context = self._tls.context if self._tls is not None else None
         self._made.hold(connection)
         task = asyncio.get_running_loop().create_task(self._shake(connection, address[0]))
@@ -187,7 +187,7 @@ class Listener(web.BaseSite):
             _log.debug("no connection with %s: %s", address, error)
 
     def _shaken(self, connection: Connection) -> None:
-        connection.handshake = None
+        connection.handshake = connection.shaking = None
         if connection.accepted is not None:
             connection.accepted.close()
         if not connection.is_made:
