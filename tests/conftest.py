@@ -26,3 +26,15 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped ({report.longrepr}), and PACKREGISTRY_NO_SKIPS is set"
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of processes are run once more where they fail in CI, and the report says so.
+
+    They share two cores with whatever else the machine does, and machines for CI stand still now and then for longer
+    than a client waits. What is wrong fails twice.
+    """
+    if os.environ.get("PACKREGISTRY_NO_SKIPS"):
+        for item in items:
+            if item.get_closest_marker("process"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
