@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -43,6 +44,7 @@ READY_SECONDS: Final = 60.0
 
 _WORKERS_MAX = 32
 _LOOK_SECONDS = 0.05
+_PATIENCE_SECONDS = 2.0
 _MESSAGE_MAX = 3000
 
 
@@ -97,6 +99,7 @@ class Supervisor(Arbiter):
         self._ending: dict[int, float] = {}
         self._failure: tuple[str, int] | None = None
         self._stops = 0
+        self._patient_until = math.inf
         self._hurried = False
 
     def conclude(self) -> None:
@@ -155,6 +158,9 @@ class Supervisor(Arbiter):
                 self._ready.discard(pid)
                 self._ending.pop(pid, None)
                 self.app.shared.board.leave(before[pid].row)
+        if time.monotonic() > self._patient_until:
+            for pid in set(self.WORKERS) - self._ready:
+                self.kill_worker(pid, signal.SIGKILL)
 
     def _hear(self) -> None:
         for report in self._reports.heard():
@@ -257,8 +263,8 @@ class Supervisor(Arbiter):
         # One of these counts as one in any case, as nobody may have sent a signal.
         graceful, self._stops = graceful and self._stops < 2, max(1, self._stops)
         _log.info("stopping %d workers: requests under way have %g s to end", len(self.WORKERS), self.app.draintimeout)
-        for pid in self._coming - self._ready:
-            self.kill_worker(pid, signal.SIGKILL)
+        # Nobody waits for those that are not ready, and what they wait for may never come.
+        self._patient_until = time.monotonic() + _PATIENCE_SECONDS
         super().stop(graceful)
 
     def kill_workers(self, sig: int) -> None:

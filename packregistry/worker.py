@@ -177,6 +177,8 @@ class Process(Worker):
         self.notify()
         if os.getppid() != self.ppid:
             _log.error("the supervisor is gone")
+            # Whatever this process waits for then, the system ends it.
+            signal.alarm(self.app.graceful)
             os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,13 @@ def serving(*args: str, cwd: Path | None = None, **env: str) -> Iterator[Server]
         yield Server(process, found[1], output)
     finally:
         if process.poll() is None:
+            # Its workers hold the pipes, and may have nobody to end them any more.
+            workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             process.kill()
-        process.communicate()
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(int(worker), signal.SIGKILL)
+        process.communicate(timeout=DEADLINE)
 
 
 def until_listening(process: subprocess.Popen[bytes]) -> str:

@@ -354,4 +354,5 @@ def test_a_refused_reload_leaves_the_log_as_it_is(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGHUP)
         until_said(server, "the workers stay as they are")
         _, _, errors = server.stop()
-    assert "INFO supervisor stopping 2 workers" in errors
+    # Neither in JSON nor of errors alone; one that has just been ended may still count.
+    assert re.search(r"INFO supervisor stopping \d workers", errors)
