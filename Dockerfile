@@ -1,6 +1,6 @@
 # The registry as an image:  docker build -t packregistry .
 # Started in place of the legacy server's, with the same arguments, variables and volumes:
-#   docker run -p 5000:5000 -v packregistry-data:/data -v /root/auth:/auth:ro packregistry
+#   docker run -p 5000:5000 -v packregistry-data:/data -v "$PWD/auth:/auth:ro" packregistry
 # Only to read, without users:
 #   docker run -p 5000:5000 -v "$PWD/packs:/packs:ro" -e REGISTRY_AUTH_ANONYMOUS=read packregistry
 FROM python:3.13-slim AS build

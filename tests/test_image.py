@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from pip._internal.models.index import PyPI
 
 from packregistry import config
 from packregistry.cli import entrypoint, health
@@ -131,11 +132,11 @@ def test_what_builds_the_wheel_is_pinned() -> None:
 
 def test_the_lock_names_the_ordinary_index_and_a_hash_for_each_file() -> None:
     packages = [package for name, package in locked().items() if name != "packregistry"]
-    assert {package["source"]["registry"] for package in packages} == {"https://pypi.org/simple"}
+    assert {package["source"]["registry"] for package in packages} == {PyPI.simple_url}
     files = [
         file for package in packages for file in [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
     ]
-    assert {file["url"].split("/")[2] for file in files} == {"files.pythonhosted.org"}
+    assert {file["url"].split("/")[2] for file in files} == {PyPI.file_storage_domain}
     assert all(file["hash"].startswith("sha256:") for file in files)
 
 
