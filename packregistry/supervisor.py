@@ -35,7 +35,7 @@ from packregistry import server
 from packregistry.config import Config
 from packregistry.start import StartError, bind, workers_of
 from packregistry.tally import Board
-from packregistry.worker import RETIRE, Application, Process, Shared
+from packregistry.worker import DEFERRED, RETIRE, Application, Process, Shared
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +126,12 @@ class Supervisor(Arbiter):
         app = self.app
         app.row = self._free_rows()[0]
         app.announces = not app.has_started and not any(worker.announces for worker in self._workers.values())
-        return super().spawn_worker()
+        # A worker begins with the handlers of this process. What it is told until it has its own waits for it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, DEFERRED)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFERRED)
 
     def _free_rows(self) -> list[int]:
         taken = {worker.row for worker in self._workers.values()}

@@ -38,6 +38,11 @@ HUNG_SECONDS: Final = 30
 RETIRE: Final = signal.SIGUSR1
 """Has a worker end as SIGTERM does, while others go on."""
 
+DEFERRED: Final = frozenset(
+    {signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, RETIRE}
+)
+"""Signals that are blocked when a worker is forked. It takes them when none is the supervisor's any more."""
+
 _MARGIN_SECONDS = 5
 _AGAIN_SECONDS = 1.0
 
@@ -145,6 +150,7 @@ class Process(Worker):
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFERRED)
 
     def load_wsgi(self) -> None:
         """There is no WSGI application."""

@@ -253,7 +253,13 @@ class Session:
     def _wait(self, *, well: bool = True) -> None:
         """Wait until the server has ended, that was told to."""
         while self._servers:
-            code = self._servers.pop().wait(DEADLINE)
+            server = self._servers.pop()
+            try:
+                code = server.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+                raise
             while self._readers:
                 self._readers.pop().join(DEADLINE)
             assert code == 0 or not well, f"the server ended with {code}: {self.log.read_text()}"

@@ -25,6 +25,7 @@ from tests.web import basic, users_file
 pytestmark = pytest.mark.process
 
 COUNT = 2
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def children(pid: int) -> list[int]:
@@ -240,6 +241,30 @@ def test_a_second_signal_ends_them_at_once_with_another_code(tmp_path: Path) -> 
         code, _, errors = server.stop()
     assert code == 1
     assert "stopped before all requests had ended" in errors
+
+
+_TOLD_AT_ONCE = """
+import os, signal
+
+def tell():
+    try:
+        with open("told", "x") as told:
+            print(os.getpid(), file=told)
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGTERM)
+
+os.register_at_fork(after_in_child=tell)
+"""
+
+
+def test_one_that_is_told_to_end_before_it_has_begun_ends(tmp_path: Path) -> None:
+    make_pack(tmp_path / "packs", "hello")
+    (tmp_path / "sitecustomize.py").write_text(_TOLD_AT_ONCE)
+    with serving(str(configured(tmp_path)), cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}") as server:
+        until_said(server, f"{COUNT} workers are ready")
+        assert int((tmp_path / "told").read_text()) not in workers(server)
+        assert server.stop()[0] == 0
 
 
 def test_what_none_of_them_can_start_with_is_said_once(tmp_path: Path) -> None:
