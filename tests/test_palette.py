@@ -32,6 +32,9 @@ from tests.standin import in_thread
 from tests.web import READER, basic
 from tests.web import serving as in_process
 
+# It tests what CI tries the server with, and not the server.
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "packs"
 
