@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,21 @@ class TestWrk:
     def test_error_pages_are_not_measured(self, before: str, after: str, why: str) -> None:
         with pytest.raises(ProgramError, match=why):
             wrk.parsed(FIGURES.replace(before, after))
+
+    def test_where_nothing_is_answered_in_time_there_is_more_of_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = []
+
+        @contextmanager
+        def loading(url: str, ask: wrk.Ask, directory: Path, core: int) -> Iterator[Callable[[], wrk.Load]]:
+            given.append(ask.seconds)
+            late = FIGURES.replace('"requests": 3000', '"requests": 0') if len(given) == 1 else FIGURES
+            yield lambda: wrk.parsed(late)
+
+        monkeypatch.setattr(wrk, "loading", loading)
+        assert wrk.measured("http://127.0.0.1:1", wrk.Ask(["/"], {}, 1, 2), tmp_path, 0).requests == 3000
+        assert given == [2, 20]
 
     def test_refusals_are_what_guesses_are_answered_with(self) -> None:
         assert wrk.parsed(FIGURES.replace('"status": 0', '"status": 7'), refusals_wanted=True).refused == 7
