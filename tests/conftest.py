@@ -29,12 +29,12 @@ def pytest_runtest_makereport(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of processes are run once more where they fail in CI, and the report says so.
+    """Tests of processes, and of short times, are run again where they fail in CI, and the report says so.
 
     They share two cores with whatever else the machine does, and machines for CI stand still now and then for longer
-    than a client waits. What is wrong fails twice.
+    than a client waits. What is wrong fails each time.
     """
     if os.environ.get("PACKREGISTRY_NO_SKIPS"):
         for item in items:
-            if item.get_closest_marker("process"):
-                item.add_marker(pytest.mark.flaky(reruns=1))
+            if item.get_closest_marker("process") or item.get_closest_marker("timed"):
+                item.add_marker(pytest.mark.flaky(reruns=2))

@@ -49,6 +49,8 @@ from tests.test_listener import (
 )
 from tests.web import Connection, Site, basic, request, serving
 
+pytestmark = pytest.mark.timed
+
 DEADLINE = 60
 BRIEF = 0.1
 STALL = 2.0
@@ -172,10 +174,14 @@ def test_what_is_no_headers_may_take_its_time(run: Run) -> None:
     async def main(serve: Any) -> None:
         async with contextlib.AsyncExitStack() as stack:
             place = await stack.enter_async_context(serve(headertimeout=BRIEF))
-            idle, lines, up, down = [await stack.enter_async_context(place.connect()) for _ in range(4)]
-            assert await asked(idle) == await asked(lines) == 200
+            idle = await stack.enter_async_context(place.connect())
+            assert await asked(idle) == 200
+            lines = await stack.enter_async_context(place.connect())
+            assert await asked(lines) == 200
             await lines.send(b"\r\n")
+            up = await stack.enter_async_context(place.connect())
             await up.send(PUT)
+            down = await stack.enter_async_context(place.connect())
             await down.send(request("/download"))
             async with place.connect() as silent:
                 assert await gone(silent) == b""

@@ -39,6 +39,8 @@ from tests.web import Connection, request
 
 DEADLINE = 10
 NEVER = 3600.0
+pytestmark = pytest.mark.timed
+
 SOON = 0.01
 LARGE = 16 * 1024 * 1024
 ECHO = 2048
